@@ -1,0 +1,91 @@
+"""What every running command carries: how many workers, where progress goes, and when to stop."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Protocol
+
+from llmdata.errors import Interrupted, StoppedEarly
+
+
+class Progress(Protocol):
+    """Where a stage tells how far it is. `llmdata.cli` draws bars, prints plain lines, or JSON events."""
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """A stage begins; `total` is None when it cannot be known."""
+
+    def advance(self, stage: str, count: int, **facts: float | int | str) -> None:
+        """`count` more units are done; `facts` are figures worth showing (kept=…, loss=…)."""
+
+    def finish(self, stage: str, **facts: float | int | str) -> None:
+        """The stage is done."""
+
+    def note(self, message: str) -> None:
+        """One line for people."""
+
+
+class Silent:
+    """Progress for nobody."""
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        pass
+
+    def advance(self, stage: str, count: int, **facts: float | int | str) -> None:
+        pass
+
+    def finish(self, stage: str, **facts: float | int | str) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Stop:
+    """A wish to stop. Stages look at it at every task boundary; work in hand is finished or dropped whole."""
+
+    deadline: float | None = None
+    signal: int | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.signal is not None or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    def check(self) -> None:
+        """Raise StoppedEarly (exit code 75), or Interrupted (130) after Ctrl-C, if it is time to stop."""
+        if self.signal == signal.SIGINT:
+            raise Interrupted("Interrupted. The same command goes on where this one stopped.")
+        if self.signal is not None:
+            raise StoppedEarly("Stopped by SIGTERM. The same command goes on where this one stopped.")
+        if self.wanted:
+            raise StoppedEarly("The time given by --max-time is over. The same command goes on where this one stopped.")
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT as wishes to stop; a second SIGINT interrupts at once."""
+
+        def take(number: int, frame: FrameType | None) -> None:
+            if number == signal.SIGINT and self.signal == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.signal = number
+
+        before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclass(slots=True)
+class Session:
+    """The circumstances of a run, none of which may change a byte of its results."""
+
+    workers: int = 1
+    progress: Progress = field(default_factory=Silent)
+    stop: Stop = field(default_factory=Stop)

@@ -1,0 +1,82 @@
+"""The lock on a folder: one run at a time, and a lock that a dead process left is recognised."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmdata.errors import BusyError
+from llmdata.storage.place import Place
+
+PRIVATE = ".llmdata"
+"""Name of the folder for locks and manifests inside every output folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock."""
+
+    host: str
+    pid: int
+    since: float
+    command: str
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"process {self.pid} on {self.host} since {since} ({self.command})"
+
+
+@contextmanager
+def locked(folder: Place, command: str) -> Iterator[None]:
+    """Hold the lock of `folder` (made if need be); raises BusyError naming the holder if it is taken.
+
+    The kernel's file lock decides, and drops with the process however it dies; the text in the file only says
+    who holds it. Folders on an object store are not locked.
+    """
+    if folder.fs is not None:
+        yield
+        return
+    path = (folder / PRIVATE).mkdir() / "lock"
+    with open(path.path, "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            who = holder(folder)
+            raise BusyError(
+                f"{folder} is in use by {who or 'another process'}. Wait for it, stop it, or choose another folder."
+            ) from None
+        stream.truncate(0)
+        stream.write(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), time.time(), command))))
+        stream.flush()
+        try:
+            yield
+        finally:
+            stream.truncate(0)
+
+
+def holder(folder: Place) -> Holder | None:
+    """Who holds the lock of `folder` now; None if nobody does, or if its holder is dead."""
+    path = folder / PRIVATE / "lock"
+    if folder.fs is not None or not path.exists():
+        return None
+    with open(path.path, encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return _parse(stream.read())
+    return None
+
+
+def _parse(text: str) -> Holder | None:
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        return Holder(**fields)
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,113 @@
+"""Manifests: what a finished task read, with which code and settings, and what it wrote. And the stage's own stamp."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from llmdata.errors import InputError
+from llmdata.storage.lock import PRIVATE
+from llmdata.storage.place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that a task wrote. `path` is relative to the stage's folder."""
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One finished task. `fingerprint` covers inputs, stage versions and settings: equal means nothing to do.
+
+    `counts` is what the task adds to the funnel: stage → {"in": n, "kept": n, "rejected": {reason: n}, …}.
+    `cost` (seconds, peak memory) is information and never part of a comparison.
+    """
+
+    task: str
+    fingerprint: str
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    counts: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+
+    def save(self, folder: Place) -> None:
+        """Write into the stage folder's manifests, as the last act of the task."""
+        _path(folder, self.task).write_json(asdict(self))
+
+
+def find(folder: Place, task: str) -> Manifest | None:
+    """The manifest of `task` in the stage folder `folder`, or None if it has not finished."""
+    path = _path(folder, task)
+    return _read(path) if path.exists() else None
+
+
+def manifests(folder: Place) -> Iterator[Manifest]:
+    """All manifests of a stage folder, by task name."""
+    for path in (folder / PRIVATE / "tasks").children("*.json"):
+        yield _read(path)
+
+
+def forget(folder: Place, task: str) -> None:
+    """Remove the manifest of `task`, so that it runs anew."""
+    _path(folder, task).remove()
+
+
+def _path(folder: Place, task: str) -> Place:
+    return folder / PRIVATE / "tasks" / f"{task}.json"
+
+
+def _read(path: Place) -> Manifest:
+    fields = path.read_json()
+    try:
+        fields["outputs"] = [Output(**output) for output in fields["outputs"]]
+        return Manifest(**fields)
+    except (TypeError, KeyError):
+        raise InputError(f"{path}: not a manifest; remove it, and the task will run again") from None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of `value` as canonical JSON: the fingerprint of settings and inputs."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of(place: Place, start: int = 0, end: int | None = None) -> str:
+    """SHA-256 of a file, or of its bytes from `start` to `end`."""
+    hasher = hashlib.sha256()
+    with place.open() as stream:
+        if start == 0 and end is None and place.fs is None:
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        stream.seek(start)
+        left = (place.size() if end is None else end) - start
+        while left > 0 and (chunk := stream.read(min(left, 1 << 20))):
+            hasher.update(chunk)
+            left -= len(chunk)
+    return hasher.hexdigest()
+
+
+def output_of(folder: Place, path: str, rows: int) -> Output:
+    """Describe the finished file `folder/path` for a manifest."""
+    place = folder / path
+    return Output(path, sha256_of(place), place.size(), rows)
+
+
+def save_stamp(folder: Place, stage: str, state: Mapping[str, Any]) -> None:
+    """Write `.llmdata/stage.json`: the stage's name, settings and inputs, as the next run compares them."""
+    (folder / PRIVATE / "stage.json").write_json({"stage": stage, **state})
+
+
+def stamp_of(folder: Place) -> dict[str, Any] | None:
+    """What `save_stamp` wrote, or None if no run has begun in `folder`."""
+    path = folder / PRIVATE / "stage.json"
+    if not path.exists():
+        return None
+    state: dict[str, Any] = path.read_json()
+    return state

@@ -1,0 +1,212 @@
+"""One way to name a place where bytes rest: a local path or any fsspec address, with atomic writes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from llmdata.errors import InputError, LlmdataError, StoppedEarly
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+PARTIAL = ".partial"
+"""Suffix of a file that is still being written; leftovers of a killed run are removed by `remove_partials`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file or folder. `fs` is None for the local disk, where plain system calls are several times faster."""
+
+    path: str
+    fs: AbstractFileSystem | None = None
+
+    @classmethod
+    def of(cls, address: str | Path | Place) -> Place:
+        """The place that `address` names: a path, `file://…`, or any fsspec address (`s3://…`, `hf://…`)."""
+        if isinstance(address, Place):
+            return address
+        text = os.fspath(address)
+        if "://" not in text or text.startswith("file://"):
+            return cls(text.removeprefix("file://"))
+        from fsspec.core import url_to_fs
+
+        protocol = text.split("://", 1)[0]
+        try:
+            fs, path = url_to_fs(text)
+        except ImportError as error:
+            raise InputError(f"{text}: reading {protocol}:// needs another package: {error}") from None
+        except ValueError as error:
+            raise InputError(f"{text}: {error}") from None
+        return cls(path, fs)
+
+    def __str__(self) -> str:
+        return self.path if self.fs is None else str(self.fs.unstrip_protocol(self.path))
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(f"{self.path.rstrip('/')}/{name}" if self.path != "/" else f"/{name}", self.fs)
+
+    @property
+    def name(self) -> str:
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def parent(self) -> Place:
+        return Place(os.path.dirname(self.path.rstrip("/")) or ".", self.fs)
+
+    def local(self) -> Path:
+        """As a local path; raises LlmdataError if it is not on the local disk."""
+        if self.fs is not None:
+            raise LlmdataError(f"{self}: this has to be on the local disk")
+        return Path(self.path)
+
+    def exists(self) -> bool:
+        return os.path.exists(self.path) if self.fs is None else bool(self.fs.exists(self.path))
+
+    def is_dir(self) -> bool:
+        return os.path.isdir(self.path) if self.fs is None else bool(self.fs.isdir(self.path))
+
+    def size(self) -> int:
+        return os.path.getsize(self.path) if self.fs is None else int(self.fs.size(self.path))
+
+    def stamp(self) -> str:
+        """Changes whenever the file is written anew: modification time locally, the ETag or the like remotely."""
+        if self.fs is None:
+            return str(os.stat(self.path).st_mtime_ns)
+        info = self.fs.info(self.path)
+        for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created"):
+            if info.get(key):
+                return str(info[key])
+        return str(info.get("size"))
+
+    def mkdir(self) -> Place:
+        if self.fs is None:
+            os.makedirs(self.path, exist_ok=True)
+        else:
+            self.fs.makedirs(self.path, exist_ok=True)
+        return self
+
+    def children(self, pattern: str = "*") -> list[Place]:
+        """Entries of this folder whose name fits the glob `pattern`, sorted by name; none if it does not exist."""
+        from fnmatch import fnmatch
+
+        if self.fs is None:
+            names = os.listdir(self.path) if os.path.isdir(self.path) else []
+        else:
+            self.fs.invalidate_cache(self.path)
+            listed = self.fs.ls(self.path, detail=False) if self.fs.isdir(self.path) else []
+            names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in listed]
+        return [self / name for name in sorted(names) if fnmatch(name, pattern)]
+
+    def walk(self) -> Iterator[Place]:
+        """All files below, sorted by path, without hidden files and folders."""
+        for child in self.children():
+            if child.name.startswith("."):
+                continue
+            if child.is_dir():
+                yield from child.walk()
+            else:
+                yield child
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open for reading bytes."""
+        try:
+            stream = open(self.path, "rb") if self.fs is None else self.fs.open(self.path, "rb")  # noqa: SIM115
+        except FileNotFoundError:
+            raise InputError(f"{self}: there is no such file") from None
+        except (IsADirectoryError, PermissionError) as error:
+            raise InputError(f"{self}: {error.strerror or error}") from None
+        with stream:
+            yield stream
+
+    def read_bytes(self) -> bytes:
+        with self.open() as stream:
+            data: bytes = stream.read()
+        return data
+
+    def read_json(self) -> Any:
+        """The JSON value in this file; raises InputError if it is not JSON."""
+        try:
+            return json.loads(self.read_bytes())
+        except ValueError as error:
+            raise InputError(f"{self}: not valid JSON: {error}") from None
+
+    @contextmanager
+    def writer(self) -> Iterator[IO[bytes]]:
+        """Write this file whole or not at all: it appears under its name only when the block ends without error.
+
+        Locally a temporary file beside it is renamed after fsync. Elsewhere the bytes go to a local
+        temporary file first and then up in one piece, because an object store's own stream would commit
+        what was written when an exception leaves its block.
+        """
+        if self.fs is None:
+            with _disk_full_is_resumable(self.path), _local_writer(self.path) as stream:
+                yield stream
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            local = os.path.join(folder, "upload")
+            with _disk_full_is_resumable(local), open(local, "wb") as stream:
+                yield stream
+            self.fs.put_file(local, self.path)
+
+    def write_bytes(self, data: bytes) -> None:
+        with self.writer() as stream:
+            stream.write(data)
+
+    def write_json(self, value: Any) -> None:
+        """`value` as indented JSON with a final newline; equal values make equal bytes."""
+        self.write_bytes((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def remove(self) -> None:
+        """Remove this file or folder with all below it; nothing happens if it is not there."""
+        if self.fs is not None:
+            if self.fs.exists(self.path):
+                self.fs.rm(self.path, recursive=True)
+        elif os.path.isdir(self.path) and not os.path.islink(self.path):
+            shutil.rmtree(self.path)
+        else:
+            Path(self.path).unlink(missing_ok=True)
+
+
+def remove_partials(folder: Place) -> None:
+    """Remove what a killed run left half written in `folder` (not below it)."""
+    for place in folder.children(f"*{PARTIAL}"):
+        place.remove()
+
+
+@contextmanager
+def _local_writer(path: str) -> Iterator[IO[bytes]]:
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    partial = f"{path}.{os.getpid()}{PARTIAL}"
+    try:
+        with open(partial, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _disk_full_is_resumable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+        raise StoppedEarly(
+            f"{path}: the disk is full ({free / 1e6:.0f} MB free). Make room and run the same command again: "
+            "finished tasks are kept."
+        ) from None
