@@ -1,0 +1,121 @@
+"""What every command shares: options, progress on the screen, results, and how errors end."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmdata.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError, InputError, LlmdataError
+
+if TYPE_CHECKING:
+    from llmdata.engine.session import Progress, Session
+
+Out = Annotated[str, typer.Option("--out", "-o", help="Folder for the results (any fsspec address).", metavar="DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Results and progress as JSON lines, for machines.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Logs on stderr.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-w", min=1, help="Worker processes. [default: one a core]", metavar="N")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one setting, e.g. clean.language.threshold=0.7. Repeatable.", metavar="KEY=VALUE"
+    ),
+]
+MaxTime = Annotated[
+    str | None,
+    typer.Option("--max-time", help="Stop at a task boundary after e.g. 90s, 30m or 2h; exit code 75.", metavar="TIME"),
+]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Do changed stages, and all that follows, anew.")]
+
+
+class Console:
+    """Where a command's results go: text for people, or with `--json` one JSON object a line."""
+
+    def __init__(self, json: bool) -> None:
+        self.json = json
+
+    def result(self, record: Mapping[str, Any], text: str | None = None) -> None:
+        """Print `record` under `--json`, else `text`."""
+        if self.json:
+            print(jsonlib.dumps(record, ensure_ascii=False, default=str), flush=True)
+        elif text is not None:
+            print(text, flush=True)
+
+    def render(self, renderable: Any) -> None:
+        """Print a rich renderable (a table, say) for people; nothing under `--json`."""
+        if not self.json:
+            from rich.console import Console as RichConsole
+
+            # Piped output gets room for whole lines: a table cut to 80 columns cannot be searched.
+            RichConsole(width=None if sys.stdout.isatty() else 140).print(renderable)
+
+
+@contextmanager
+def command(
+    *, json: bool = False, verbose: bool = False, workers: int | None = None, max_time: str | None = None
+) -> Iterator[tuple[Session, Console]]:
+    """Run the body of a command: gives its session and console, turns errors into messages and exit codes."""
+    with ends_well(json):
+        from llmdata.config import parse_duration
+        from llmdata.engine.session import Session, Stop
+
+        logging.basicConfig(
+            level=logging.INFO if verbose else logging.ERROR,
+            format="%(asctime)s %(name)s: %(message)s",
+            stream=sys.stderr,
+        )
+        deadline = None
+        if max_time is not None:
+            try:
+                deadline = time.monotonic() + float(str(parse_duration(max_time)))
+            except ValueError as error:
+                raise ConfigError(f"--max-time: {error}") from None
+        session = Session(
+            workers=workers or len(os.sched_getaffinity(0)), progress=_progress(json), stop=Stop(deadline=deadline)
+        )
+        with session.stop.on_signals():
+            yield session, Console(json)
+
+
+@contextmanager
+def ends_well(json: bool = False) -> Iterator[None]:
+    """Turn errors into one message on stderr and the error's exit code."""
+    try:
+        yield
+    except LlmdataError as error:
+        _fail(json, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail(json, "Interrupted.", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except OSError as error:
+        _fail(json, str(InputError(f"{error.filename or 'system'}: {error.strerror or error}")), EXIT_FAILED)
+
+
+def _fail(json: bool, message: str, exit_code: int) -> None:
+    if json:
+        print(
+            jsonlib.dumps({"event": "error", "message": message, "exit_code": exit_code}), file=sys.stderr, flush=True
+        )
+    else:
+        print(message if exit_code == EXIT_INTERRUPTED else f"llmdata: {message}", file=sys.stderr, flush=True)
+    raise typer.Exit(exit_code) from None
+
+
+def _progress(json: bool) -> Progress:
+    from llmdata.cli import progress
+
+    if json:
+        return progress.JsonProgress()
+    return progress.BarProgress() if sys.stderr.isatty() else progress.LineProgress()

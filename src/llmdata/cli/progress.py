@@ -1,0 +1,143 @@
+"""Progress on the screen: bars on a terminal, plain lines when piped, JSON events for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+Fact = float | int | str
+
+
+def _show(facts: dict[str, Fact]) -> str:
+    return " · ".join(f"{name} {_number(value)}" for name, value in facts.items())
+
+
+def _number(value: Fact) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+@dataclass(slots=True)
+class _Stage:
+    total: int | None
+    unit: str
+    began: float
+    done: int = 0
+    shown: float = 0.0
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self.began, 1e-9)
+
+
+class LineProgress:
+    """A line on stderr when a stage begins and ends, and at most every `every` seconds between."""
+
+    every = 10.0
+
+    def __init__(self) -> None:
+        self._stages: dict[str, _Stage] = {}
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        now = time.monotonic()
+        self._stages[stage] = _Stage(total, unit, now, shown=now)
+        self.write("start", stage, f"{stage}: started" + (f", {total:,} {unit}" if total is not None else ""))
+
+    def advance(self, stage: str, count: int, **facts: Fact) -> None:
+        state = self._stages.setdefault(stage, _Stage(None, "items", time.monotonic()))
+        state.done += count
+        state.facts.update(facts)
+        if time.monotonic() - state.shown >= self.every:
+            state.shown = time.monotonic()
+            of = f" of {state.total:,}" if state.total is not None else ""
+            speed = f"{state.done / state.seconds:,.1f} {state.unit}/s"
+            line = " · ".join(filter(None, [f"{stage}: {state.done:,}{of} {state.unit}", speed, _show(state.facts)]))
+            self.write("advance", stage, line)
+
+    def finish(self, stage: str, **facts: Fact) -> None:
+        state = self._stages.pop(stage, None) or _Stage(None, "items", time.monotonic())
+        state.facts.update(facts)
+        text = f"{stage}: done, {state.done:,} {state.unit} in {state.seconds:,.1f} s"
+        self.write("finish", stage, " · ".join(filter(None, [text, _show(state.facts)])), state)
+
+    def note(self, message: str) -> None:
+        self.write("note", "", message)
+
+    def write(self, event: str, stage: str, text: str, state: _Stage | None = None) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class JsonProgress(LineProgress):
+    """One JSON event a line on stderr, so that stdout holds results alone."""
+
+    every = 1.0
+
+    def write(self, event: str, stage: str, text: str, state: _Stage | None = None) -> None:
+        state = state or self._stages.get(stage)
+        record: dict[str, object] = {"event": event, "time": round(time.time(), 3)}
+        if stage:
+            record["stage"] = stage
+        if state is not None:
+            record |= {"done": state.done, "total": state.total, "unit": state.unit, **state.facts}
+        if event == "note":
+            record["message"] = text
+        print(json.dumps(record, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+class BarProgress:
+    """One bar a stage, drawn by rich on stderr."""
+
+    def __init__(self) -> None:
+        self._rich: RichProgress | None = None
+        self._bars: dict[str, TaskID] = {}
+        self._facts: dict[str, dict[str, Fact]] = {}
+
+    def _bar(self) -> RichProgress:
+        if self._rich is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._rich = Progress(
+                TextColumn("{task.description:>10}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("[dim]{task.fields[facts]}"),
+                console=Console(stderr=True),
+            )
+            self._rich.start()
+        return self._rich
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        self._facts[stage] = {}
+        self._bars[stage] = self._bar().add_task(stage, total=total, unit=unit, facts="")
+
+    def advance(self, stage: str, count: int, **facts: Fact) -> None:
+        if stage in self._bars:
+            self._facts[stage].update(facts)
+            self._bar().update(self._bars[stage], advance=count, facts=_show(self._facts[stage]))
+
+    def finish(self, stage: str, **facts: Fact) -> None:
+        if stage in self._bars:
+            bar, task = self._bar(), self._bars.pop(stage)
+            done = next(item.completed for item in bar.tasks if item.id == task)
+            bar.update(task, total=done or 1, completed=done or 1, facts=_show(self._facts.pop(stage) | facts))
+        if not self._bars and self._rich is not None:
+            self._rich.stop()
+            self._rich = None
+
+    def note(self, message: str) -> None:
+        if self._rich is not None:
+            self._rich.console.print(message, highlight=False)
+        else:
+            print(message, file=sys.stderr, flush=True)

@@ -1,0 +1,62 @@
+"""Task functions for the engine's tests: importable by name, as the engine asks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from llmdata.engine import guard
+from llmdata.errors import InputError
+
+
+def walk(payload: dict[str, Any]) -> dict[str, Any]:
+    """Walk over items; some segfault, loop in C, eat memory or exit. Returns which were given up, and why."""
+    lost = {}
+    hand = guard.current()
+    for index, kind in enumerate(payload["items"]):
+        if index in hand.casualties:
+            lost[index] = hand.casualties[index]
+            continue
+        with hand.item(index):
+            _act(kind)
+    return {"name": payload.get("name", ""), "lost": lost}
+
+
+def _act(kind: str) -> None:
+    if kind == "segfault":
+        ctypes.string_at(0)
+    elif kind == "loop":
+        # One call into C that holds the interpreter: no signal handler written in Python would ever run.
+        sum(range(10**14))
+    elif kind == "allocate":
+        hoard = []
+        while True:
+            hoard.append(b"x" * 20_000_000)
+    elif kind == "exit":
+        os._exit(3)
+    elif kind.startswith("once:"):
+        marker = Path(kind.removeprefix("once:"))
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(payload: str) -> None:
+    raise InputError(f"cannot read {payload}")
+
+
+def die(payload: Any) -> None:
+    os._exit(7)
+
+
+def bug(payload: Any) -> None:
+    raise KeyError("oops")
+
+
+def stop_parent(payload: Any) -> int:
+    """Ask the supervisor to stop (the fork server is our parent, so its process id travels in the payload)."""
+    os.kill(payload["supervisor"], signal.SIGTERM)
+    return 1

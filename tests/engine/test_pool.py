@@ -1,0 +1,88 @@
+"""The pool: every task gets done, and an item that kills its worker costs that one item."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from llmdata.engine.pool import Limits, Task, run_tasks
+from llmdata.engine.session import Session
+from llmdata.errors import InputError, LlmdataError, StoppedEarly
+from llmdata.storage.place import Place
+from tests.engine import tasks as functions
+
+LIMITS = Limits(cpu_seconds=1.0, memory=400_000_000)
+
+
+def test_results_come_in_the_order_of_the_tasks() -> None:
+    tasks = [Task(f"t{n}", {"items": ["ok"] * (20 - n), "name": n}) for n in range(20)]
+    results = run_tasks(tasks, functions.walk, Session(workers=3), stage="walk")
+    assert [result["name"] for result in results] == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "limits"),
+    [
+        ("segfault", "crashed", LIMITS),
+        ("exit", "crashed", LIMITS),
+        ("loop", "timeout", LIMITS),
+        ("allocate", "memory", Limits(cpu_seconds=60, memory=400_000_000)),
+    ],
+)
+def test_a_bad_item_costs_itself_and_nothing_else(kind: str, reason: str, limits: Limits) -> None:
+    tasks = [Task("bad", {"items": ["ok", kind, "ok"]}), Task("good", {"items": ["ok"]})]
+    bad, good = run_tasks(tasks, functions.walk, Session(workers=2), stage="walk", limits=limits)
+    assert bad["lost"] == {1: reason}
+    assert good["lost"] == {}
+
+
+def test_several_bad_items_in_one_task() -> None:
+    items = ["segfault", "ok", "loop", "segfault", "ok"]
+    (result,) = run_tasks([Task("t", {"items": items})], functions.walk, Session(), stage="walk", limits=LIMITS)
+    assert result["lost"] == {0: "crashed", 2: "timeout", 3: "crashed"}
+
+
+def test_a_worker_killed_once_from_outside_costs_nothing(tmp_path: Path) -> None:
+    items = ["ok", f"once:{tmp_path / 'marker'}", "ok"]
+    (result,) = run_tasks([Task("t", {"items": items})], functions.walk, Session(), stage="walk")
+    assert result["lost"] == {}
+
+
+def test_an_error_of_ours_arrives_as_it_was_raised() -> None:
+    with pytest.raises(InputError, match="cannot read there"):
+        run_tasks([Task("t", "there")], functions.fail, Session(), stage="fail")
+
+
+def test_a_defect_is_named() -> None:
+    with pytest.raises(LlmdataError, match="KeyError"):
+        run_tasks([Task("t", None)], functions.bug, Session(), stage="bug")
+
+
+def test_a_worker_that_dies_outside_any_item_fails_its_task_after_three_attempts() -> None:
+    with pytest.raises(LlmdataError, match=r"task t killed its worker 3 times \(exit code 7\)"):
+        run_tasks([Task("t", None)], functions.die, Session(), stage="die")
+
+
+def test_sigterm_stops_at_a_task_boundary() -> None:
+    session = Session(workers=1)
+    tasks = [Task(f"t{n}", {"supervisor": os.getpid()}) for n in range(100)]
+    with session.stop.on_signals(), pytest.raises(StoppedEarly, match="SIGTERM"):
+        run_tasks(tasks, functions.stop_parent, session, stage="stop")
+
+
+def test_the_state_file_tells_how_far_the_run_is(tmp_path: Path) -> None:
+    tasks = [Task(f"t{n}", {"items": []}) for n in range(3)]
+    run_tasks(tasks, functions.walk, Session(), stage="walk", state=Place.of(tmp_path))
+    state = json.loads((tmp_path / ".llmdata/state.json").read_text())
+    assert (state["tasks"], state["done"], state["running"], state["failed"]) == (3, 3, [], {})
+
+
+def test_a_failed_task_stands_in_the_state_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        run_tasks([Task("t7", "x")], functions.fail, Session(), stage="fail", state=Place.of(tmp_path))
+    state = json.loads((tmp_path / ".llmdata/state.json").read_text())
+    assert state["done"] == 0
+    assert "cannot read x" in state["failed"]["t7"]
