@@ -18,7 +18,7 @@ def walk(payload: dict[str, Any]) -> dict[str, Any]:
     hand = guard.current()
     for index, kind in enumerate(payload["items"]):
         if index in hand.casualties:
-            lost[index] = hand.casualties[index]
+            lost[index] = hand.casualties[index].reason
             continue
         with hand.item(index):
             _act(kind)

@@ -10,21 +10,30 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ctypes import Structure, c_double, c_int64
+from dataclasses import dataclass
 from typing import Any
 
 IDLE = -1
 
 
 class Slot(Structure):
-    """Shared memory of one worker: the item in hand (IDLE if none), CPU seconds when it began, items done so far."""
+    """Shared memory of one worker: the item in hand (IDLE if none), its step, CPU seconds when it began, items done."""
 
-    _fields_ = (("item", c_int64), ("began", c_double), ("done", c_int64))
+    _fields_ = (("item", c_int64), ("step", c_int64), ("began", c_double), ("done", c_int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Casualty:
+    """An item that is given up: why (`crashed`, `timeout`, `memory`), and the step it was in."""
+
+    reason: str
+    step: int
 
 
 class Guard:
-    """The worker's side. `casualties` are the items of this task that killed earlier workers: index → reason."""
+    """The worker's side. `casualties` are the items of this task that killed earlier workers."""
 
-    def __init__(self, slot: Any, casualties: Mapping[int, str]) -> None:
+    def __init__(self, slot: Any, casualties: Mapping[int, Casualty]) -> None:
         self._slot = slot
         self.casualties = casualties
 
@@ -32,6 +41,7 @@ class Guard:
     def item(self, index: int) -> Iterator[None]:
         """Work on item `index`: its CPU time and memory are limited, and a crash here is its fault."""
         self._slot.began = time.process_time()
+        self._slot.step = 0
         self._slot.item = index
         try:
             yield
@@ -40,7 +50,12 @@ class Guard:
             self._slot.done += 1
 
 
-_current = Guard(Slot(IDLE, 0.0, 0), {})
+    def step(self, number: int) -> None:
+        """The item in hand enters its step `number`; should it die there, the casualty says so."""
+        self._slot.step = number
+
+
+_current = Guard(Slot(IDLE, 0, 0.0, 0), {})
 
 
 def current() -> Guard:
@@ -48,7 +63,7 @@ def current() -> Guard:
     return _current
 
 
-def enter(slot: Any, casualties: Mapping[int, str]) -> None:
+def enter(slot: Any, casualties: Mapping[int, Casualty]) -> None:
     """Begin a task (called by the worker's main loop)."""
     global _current
     slot.item, slot.done = IDLE, 0

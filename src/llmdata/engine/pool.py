@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from llmdata.engine.guard import IDLE, Slot
+from llmdata.engine.guard import IDLE, Casualty, Slot
 from llmdata.engine.session import Session
 from llmdata.engine.state import RunState
 from llmdata.engine.worker import Failure, Order, serve
@@ -60,7 +60,7 @@ class _Job:
 
     index: int
     task: Task
-    casualties: dict[int, str] = field(default_factory=dict)
+    casualties: dict[int, Casualty] = field(default_factory=dict)
     deaths: dict[int, int] = field(default_factory=dict)
 
 
@@ -68,7 +68,7 @@ class _Worker:
     """One worker process as its supervisor sees it."""
 
     def __init__(self, context: Any, function: Callable[[Any], Any]) -> None:
-        self.slot = context.RawValue(Slot, IDLE, 0.0, 0)
+        self.slot = context.RawValue(Slot, IDLE, 0, 0.0, 0)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, self.slot, function), daemon=True)
         self.process.start()
@@ -227,7 +227,7 @@ class _Run:
 
     def _bury(self, worker: _Worker, reason: str) -> None:
         """A worker is dead or has to die: blame the item in hand, and put its task back at the head of the queue."""
-        job, item = worker.job, int(worker.slot.item)
+        job, item, step = worker.job, int(worker.slot.item), int(worker.slot.step)
         assert job is not None
         worker.kill()
         self.workers.remove(worker)
@@ -242,7 +242,7 @@ class _Run:
         elif reason != "crashed" or deaths >= 2:
             # A worker may be killed from outside (an operator, the kernel short of memory): only the second death
             # at the same item is held against the item. A limit that we enforced ourselves needs no second proof.
-            job.casualties[item] = reason
+            job.casualties[item] = Casualty(reason, step)
         self.queue.appendleft(job)
 
 

@@ -21,7 +21,7 @@ class Order:
     """A task as it goes to a worker."""
 
     payload: Any
-    casualties: dict[int, str]
+    casualties: dict[int, guard.Casualty]
 
 
 @dataclass(frozen=True, slots=True)

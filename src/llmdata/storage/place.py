@@ -149,12 +149,12 @@ class Place:
         what was written when an exception leaves its block.
         """
         if self.fs is None:
-            with _disk_full_is_resumable(self.path), _local_writer(self.path) as stream:
+            with disk_full_is_resumable(self.path), _local_writer(self.path) as stream:
                 yield stream
             return
         with tempfile.TemporaryDirectory() as folder:
             local = os.path.join(folder, "upload")
-            with _disk_full_is_resumable(local), open(local, "wb") as stream:
+            with disk_full_is_resumable(local), open(local, "wb") as stream:
                 yield stream
             self.fs.put_file(local, self.path)
 
@@ -199,7 +199,8 @@ def _local_writer(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _disk_full_is_resumable(path: str) -> Iterator[None]:
+def disk_full_is_resumable(path: str) -> Iterator[None]:
+    """Turn a full disk (or quota) while writing `path` into StoppedEarly, which says what to do."""
     try:
         yield
     except OSError as error:

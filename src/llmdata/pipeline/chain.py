@@ -1,0 +1,163 @@
+"""A clean chain: its stages in order, cut into passes where a shuffle stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from llmdata.dedup.shuffle import Shuffle
+from llmdata.document import Document, Filter, Rejection
+from llmdata.engine.guard import Casualty, Guard
+from llmdata.pipeline.recipe import CleanConfig
+
+FILTERS = {
+    "url": "llmdata.clean.url_filter:UrlFilter",
+    "extract": "llmdata.clean.extract:Extract",
+    "language": "llmdata.clean.language:Language",
+    "gopher_repetition": "llmdata.clean.gopher_repetition:GopherRepetition",
+    "gopher_quality": "llmdata.clean.gopher_quality:GopherQuality",
+    "c4": "llmdata.clean.c4:C4",
+    "fineweb": "llmdata.clean.fineweb:Fineweb",
+    "pii": "llmdata.clean.pii:Pii",
+}
+"""Stages that look at one document at a time."""
+
+SHUFFLES = {
+    "url_dedup": "llmdata.dedup.exact:UrlDedup",
+    "exact_dedup": "llmdata.dedup.exact:ExactDedup",
+    "minhash": "llmdata.dedup.minhash:Minhash",
+}
+"""Stages that have to see all documents: they end a pass."""
+
+READ = "read"
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One walk over the data: drop what the shuffle before it found, filter, take keys for the shuffle after it."""
+
+    number: int
+    drop: str | None
+    filters: tuple[str, ...]
+    shuffle: str | None
+    last: bool
+
+    @property
+    def folder(self) -> str:
+        """Where its documents go: `final` for the last pass, else its number and its last stage."""
+        return "final" if self.last else f"{self.number:02}-{(*self.stages, READ)[-1 if self.stages else 0]}"
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Its stages as they stand in the funnel."""
+        return (*([self.drop] if self.drop else []), *self.filters)
+
+
+def passes(stages: Sequence[str], keep_all: bool = False) -> list[Pass]:
+    """Cut a chain into passes: after each shuffle, and with `keep_all` after each stage."""
+    groups: list[tuple[str | None, list[str], str | None]] = [(None, [], None)]
+    for name in stages:
+        drop, filters, _ = groups[-1]
+        if name in SHUFFLES:
+            groups[-1] = (drop, filters, name)
+            groups.append((name, [], None))
+        elif keep_all and filters:
+            groups.append((None, [name], None))
+        else:
+            filters.append(name)
+    return [
+        Pass(number, drop, tuple(filters), shuffle, last=number == len(groups))
+        for number, (drop, filters, shuffle) in enumerate(groups, 1)
+    ]
+
+
+def make_filter(name: str, config: CleanConfig) -> Filter:
+    """The filter `name`, with its section of `config`."""
+    made: Filter = _class(FILTERS[name])(getattr(config, name))
+    return made
+
+
+def make_shuffle(name: str, config: CleanConfig) -> Shuffle:
+    """The shuffle `name`, with its section of `config`."""
+    made: Shuffle = _class(SHUFFLES[name])(getattr(config, name))
+    return made
+
+
+def stage_state(name: str, config: CleanConfig) -> dict[str, Any]:
+    """What decides a stage's results: its version and its section. Part of every fingerprint."""
+    stage = _class((FILTERS | SHUFFLES)[name])
+    return {"stage": name, "version": stage.version, "config": getattr(config, name).model_dump(mode="json")}
+
+
+def _class(address: str) -> Any:
+    module, name = address.split(":")
+    return getattr(import_module(module), name)
+
+
+@dataclass(slots=True)
+class Count:
+    """What went through one stage."""
+
+    entered: int = 0
+    kept: int = 0
+    changed: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in a manifest."""
+        reasons = dict(sorted(self.rejected.items()))
+        return {"in": self.entered, "kept": self.kept, "changed": self.changed, "rejected": reasons}
+
+
+class Chain:
+    """Runs items through a pass's stages one after the other, and counts.
+
+    Step 0 is reading; the stages are steps 1, 2, … as the engine's guard knows them.
+    """
+
+    def __init__(self, stages: Sequence[tuple[str, Callable[[Document], Document | Rejection]]]) -> None:
+        self._stages = stages
+        self.counts = {name: Count() for name in (READ, *(name for name, _ in stages))}
+
+    def __call__(self, item: Document | Rejection, hand: Guard, casualty: Casualty | None = None) -> Document | Rejection:
+        """Through all stages, until one rejects. A stage that raises rejects too, with reason `error`.
+
+        `casualty` says that the item has killed a worker before, and in which step: there it is rejected.
+        """
+        self._enter(READ, item)
+        if isinstance(item, Rejection):
+            return item
+        doc = item
+        for step, (name, stage) in enumerate(self._stages, 1):
+            if casualty and casualty.step == step:
+                outcome: Document | Rejection = Rejection(doc, name, casualty.reason, "this stage gave the page up")
+            else:
+                hand.step(step)
+                outcome = _run(name, stage, doc)
+            self._enter(name, outcome, before=doc.text)
+            if isinstance(outcome, Rejection):
+                return outcome
+            doc = outcome
+        return doc
+
+    def _enter(self, name: str, outcome: Document | Rejection, before: str = "") -> None:
+        count = self.counts[name]
+        count.entered += 1
+        if isinstance(outcome, Rejection):
+            count.rejected[outcome.reason] = count.rejected.get(outcome.reason, 0) + 1
+        else:
+            count.kept += 1
+            count.changed += bool(before) and outcome.text != before
+
+
+def _run(name: str, stage: Callable[[Document], Document | Rejection], doc: Document) -> Document | Rejection:
+    try:
+        return stage(doc)
+    except MemoryError:
+        return Rejection(doc, name, "memory", "allocation failed")
+    except Exception as error:
+        # A defect of the stage, or a page that nobody thought of. The page stays on disk with the error for whoever
+        # looks for it, and the other pages go on.
+        return Rejection(doc, name, "error", f"{type(error).__name__}: {error}"[:500])

@@ -1,0 +1,153 @@
+"""A recipe: one YAML file that says the whole way from seeds to a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from llmdata.clean.c4 import C4Config
+from llmdata.clean.extract import ExtractConfig
+from llmdata.clean.fineweb import FinewebConfig
+from llmdata.clean.gopher_quality import GopherQualityConfig
+from llmdata.clean.gopher_repetition import GopherRepetitionConfig
+from llmdata.clean.language import LanguageConfig
+from llmdata.clean.pii import PiiConfig
+from llmdata.clean.url_filter import UrlFilterConfig
+from llmdata.config import Count, Section, Size, load
+from llmdata.crawl.config import CrawlConfig
+from llmdata.dedup.config import ExactDedupConfig, MinhashConfig, UrlDedupConfig
+from llmdata.errors import ConfigError
+from llmdata.resources import resource
+from llmdata.tokenizer.config import TokenizeConfig, TokenizerConfig
+from llmdata.train.config import TrainConfig
+
+StageName = Literal[
+    "url",
+    "extract",
+    "language",
+    "gopher_repetition",
+    "gopher_quality",
+    "c4",
+    "fineweb",
+    "url_dedup",
+    "exact_dedup",
+    "minhash",
+    "pii",
+]
+
+
+class LimitsConfig(Section):
+    """What one page may cost; a page that exceeds it is rejected with that reason."""
+
+    cpu_seconds: float = Field(30.0, gt=0)
+    """CPU time of one page through all stages of a pass, in seconds."""
+    memory: Size = Field(2_000_000_000, ge=100_000_000)
+    """Resident memory of the worker that holds the page."""
+
+
+class CleanConfig(Section):
+    """The clean chain: what goes in, the stages in their order, and one section a stage."""
+
+    input: list[str] = []
+    """WARC, WET, Parquet or JSON lines: files, folders, globs, any fsspec address. Left out where a crawl precedes."""
+    layout: Literal["auto", "warc", "wet", "c4", "pile", "refinedweb", "fineweb", "text"] = "auto"
+    """What the input is; `auto` looks at file names and columns."""
+    text_column: str | None = None
+    """Column of the text, for Parquet and JSON lines of no known layout."""
+    limit: Count | None = Field(None, ge=1)
+    """Read at most so many documents, spread evenly over the input: a trial run."""
+    stages: list[StageName] = [
+        "url",
+        "extract",
+        "language",
+        "gopher_repetition",
+        "gopher_quality",
+        "c4",
+        "fineweb",
+        "minhash",
+        "pii",
+    ]
+    """The chain, in order; each stage at most once."""
+    keep: Literal["all", "passes", "final"] = "passes"
+    """Folders of documents that stay: after every stage, after every pass (cut where a dedup stands), or the last."""
+    rejected: Literal["full", "ids", "none"] = "full"
+    """Rejected documents on disk: whole, without their text, or counted only."""
+    task_bytes: Size = Field(64_000_000, ge=10_000)
+    """Size of one task: input files are cut into pieces of about this many bytes."""
+    part_bytes: Size = Field(128_000_000, ge=10_000)
+    """Size of one task of the passes after a dedup, in bytes of Parquet; their parts are about as large."""
+    limits: LimitsConfig = LimitsConfig()
+    url: UrlFilterConfig = UrlFilterConfig()
+    extract: ExtractConfig = ExtractConfig()
+    language: LanguageConfig = LanguageConfig()
+    gopher_repetition: GopherRepetitionConfig = GopherRepetitionConfig()
+    gopher_quality: GopherQualityConfig = GopherQualityConfig()
+    c4: C4Config = C4Config()
+    fineweb: FinewebConfig = FinewebConfig()
+    url_dedup: UrlDedupConfig = UrlDedupConfig()
+    exact_dedup: ExactDedupConfig = ExactDedupConfig()
+    minhash: MinhashConfig = MinhashConfig()
+    pii: PiiConfig = PiiConfig()
+
+    @model_validator(mode="after")
+    def _each_stage_once(self) -> CleanConfig:
+        twice = sorted({name for name in self.stages if self.stages.count(name) > 1})
+        if twice:
+            raise ValueError(f"a stage stands in the chain at most once, but {', '.join(twice)} is given twice")
+        return self
+
+
+class Recipe(Section):
+    """The whole recipe. Stages whose section is absent do not run."""
+
+    name: str = ""
+    """What reports call it."""
+    description: str = ""
+    """A sentence or two for people."""
+    crawl: CrawlConfig | None = None
+    clean: CleanConfig | None = None
+    tokenizer: TokenizerConfig | None = None
+    tokenize: TokenizeConfig | None = None
+    train: TrainConfig | None = None
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Recipe:
+        if self.clean is not None and self.crawl is None and not self.clean.input:
+            return self  # `llmdata clean --recipe` brings the input; `run` asks for it
+        if self.clean is not None and self.crawl is not None and self.clean.input:
+            raise ValueError("give either a crawl section or clean.input, not both")
+        return self
+
+
+def find_recipe(name: str) -> Path:
+    """The recipe file `name`: a path, or the name of one in `pipelines/` (`fineweb`)."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or "/" in name or path.is_file():
+        return path
+    shipped = resource("pipelines", f"{name}.yaml")
+    if shipped.is_file():
+        return shipped
+    names = ", ".join(sorted(found.stem for found in resource("pipelines").glob("*.yaml")))
+    raise ConfigError(f"there is no recipe {name!r}; give the path of a YAML file, or one of: {names}")
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check the recipe `name` (see `find_recipe`), then apply `overrides` (`clean.language.threshold=0.7`)."""
+    return load(Recipe, find_recipe(name), overrides)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe, for editors."""
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "llmdata recipe"
+    return schema
+
+
+def schema_text() -> str:
+    """`json_schema` as it stands in `pipelines/recipe.schema.json`."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,227 @@
+"""One task of a clean pass, as a worker runs it: one piece of input through the chain, into parts on storage."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmdata.dedup.shuffle import Drops, Shuffle, load_drops
+from llmdata.document import Document, Rejection, document_schema, rejection_schema, rejections_to_batch, to_batch
+from llmdata.engine import guard
+from llmdata.pipeline.chain import Chain, make_filter, make_shuffle
+from llmdata.pipeline.recipe import CleanConfig
+from llmdata.storage.inputs import Piece, read_piece
+from llmdata.storage.journal import Journal
+from llmdata.storage.manifest import Manifest, Output, output_of
+from llmdata.storage.parquet import read_documents, write_table
+from llmdata.storage.place import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FLUSH_ITEMS = 100
+FLUSH_CHARACTERS = 4_000_000
+"""A journal entry is written after so many items, or so much text: what a crash makes the worker do again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassTask:
+    """All that one task needs; travels as JSON-able values. `source` is a piece of input, or parts of the pass before."""
+
+    id: str
+    number: int
+    fingerprint: str
+    out: str
+    folder: str
+    journal: str
+    config: str
+    filters: tuple[str, ...]
+    drop: str | None
+    shuffle: str | None
+    pass_number: int
+    piece: dict[str, Any] | None = None
+    parts: list[tuple[str, str]] = field(default_factory=list)
+    """(documents, drops) of the pass before, relative to `out`."""
+    limit: int | None = None
+    base: str = ""
+    """What is cut off the front of `file_path`, so that a run folder can be moved and compared."""
+
+    @property
+    def part(self) -> str:
+        return f"part-{self.number:05}.parquet"
+
+    @property
+    def rejected(self) -> str:
+        return f"rejected/part-{self.pass_number:02}-{self.number:05}.parquet"
+
+
+class _Drop:
+    """The drop stage: knows which row of which part the chain is at, because the source tells it."""
+
+    def __init__(self) -> None:
+        self.drops: Drops | None = None
+        self.row = 0
+
+    def __call__(self, doc: Document) -> Document | Rejection:
+        assert self.drops is not None
+        return self.drops.apply(doc, self.row)
+
+
+def run_pass_task(task: PassTask) -> dict[str, Any]:
+    """Run `task` and leave its parts and its manifest; returns the counts.
+
+    Goes on from the journal if an earlier worker died on it.
+    """
+    began, cpu = time.monotonic(), time.process_time()
+    out, hand = Place.of(task.out), guard.current()
+    config = _config(task.config)
+    drop = _Drop()
+    stages = [(name, _filter(name, task.config)) for name in task.filters]
+    chain = Chain([(task.drop, drop), *stages] if task.drop else stages)
+    journal = Journal(Path(task.journal) / task.id)
+    done = _restore(journal, chain)
+    pending = _Pending(make_shuffle(task.shuffle, config) if task.shuffle else None, config.rejected)
+    source = _source(task, out, drop)
+    index = 0
+    while True:
+        casualty = hand.casualties.get(index)
+        with hand.item(index):
+            if casualty and casualty.step == 0:
+                # Reading on would kill this worker too, and where the next record begins is not known without it.
+                item: Document | Rejection | None = _unreadable(task, index, casualty.reason)
+            else:
+                item = next(source, None)
+            if item is not None and index >= done:
+                pending.add(chain(item, hand, casualty))
+        index += item is not None
+        if pending.full:
+            journal.append(pending.take(), {"done": index, "counts": _records(chain)})
+        if item is None or (casualty and casualty.step == 0):
+            break
+    if pending.items or not journal.notes:
+        journal.append(pending.take(), {"done": index, "counts": _records(chain)})
+    counts = journal.notes[-1]["counts"]
+    Manifest(
+        task=task.id,
+        fingerprint=task.fingerprint,
+        inputs=[task.piece] if task.piece else [{"path": documents} for documents, _ in task.parts],
+        outputs=_write(task, out, journal, pending.shuffle),
+        counts=counts,
+        cost={
+            "seconds": round(time.monotonic() - began, 3),
+            "cpu_seconds": round(time.process_time() - cpu, 3),
+            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        },
+    ).save(out)
+    journal.remove()
+    return {"counts": counts}
+
+
+class _Pending:
+    """Finished items that wait for the next journal entry."""
+
+    def __init__(self, shuffle: Shuffle | None, rejected: str) -> None:
+        self.shuffle, self._mode = shuffle, rejected
+        self._kept: list[Document] = []
+        self._rejected: list[Rejection] = []
+        self._characters = 0
+        self.items = 0
+
+    def add(self, outcome: Document | Rejection) -> None:
+        self.items += 1
+        if isinstance(outcome, Document):
+            self._kept.append(outcome)
+            self._characters += len(outcome.text)
+        elif self._mode != "none":
+            outcome.document.payload = None
+            if self._mode == "ids":
+                outcome.document.text = ""
+            self._rejected.append(outcome)
+            self._characters += len(outcome.document.text)
+
+    @property
+    def full(self) -> bool:
+        return self.items >= FLUSH_ITEMS or self._characters >= FLUSH_CHARACTERS
+
+    def take(self) -> dict[str, pa.RecordBatch]:
+        batches = {"kept": to_batch(self._kept), "rejected": rejections_to_batch(self._rejected)}
+        if self.shuffle:
+            batches["keys"] = self.shuffle.keys(self._kept)
+        self._kept, self._rejected, self._characters, self.items = [], [], 0, 0
+        return batches
+
+
+def _source(task: PassTask, out: Place, drop: _Drop) -> Iterator[Document | Rejection]:
+    if task.piece is not None:
+        return islice(_from_piece(Piece(**task.piece), task.base), task.limit)
+    return _from_parts(task, out, drop)
+
+
+def _from_piece(piece: Piece, base: str) -> Iterator[Document | Rejection]:
+    for item in read_piece(piece):
+        doc = item.document if isinstance(item, Rejection) else item
+        doc.file_path = doc.file_path.removeprefix(base)
+        yield item
+
+
+def _from_parts(task: PassTask, out: Place, drop: _Drop) -> Iterator[Document]:
+    for documents, drops in task.parts:
+        drop.drops = load_drops(out / drops, task.drop) if task.drop else None
+        for drop.row, doc in enumerate(read_documents(out / documents)):
+            yield doc
+
+
+def _unreadable(task: PassTask, index: int, reason: str) -> Rejection:
+    where = task.piece or {"path": ", ".join(documents for documents, _ in task.parts)}
+    doc = Document(id=f"{task.id}-{index}", file_path=str(where["path"]))
+    return Rejection(doc, "read", reason, f"the reader died at record {index} of {task.id}; the rest of it is not read")
+
+
+def _restore(journal: Journal, chain: Chain) -> int:
+    """Take counts and position from the journal; returns how many items are done."""
+    if not journal.notes:
+        return 0
+    note = journal.notes[-1]
+    for name, record in note["counts"].items():
+        count = chain.counts[name]
+        count.entered, count.kept, count.changed = record["in"], record["kept"], record["changed"]
+        count.rejected = dict(record["rejected"])
+    return int(note["done"])
+
+
+def _records(chain: Chain) -> dict[str, Any]:
+    return {name: count.record() for name, count in chain.counts.items()}
+
+
+def _write(task: PassTask, out: Place, journal: Journal, shuffle: Shuffle | None) -> list[Output]:
+    outputs = []
+    path = f"{task.folder}/{task.part}"
+    rows = write_table(out / path, journal.batches("kept"), document_schema())
+    outputs.append(output_of(out, path, rows))
+    rows = write_table(out / task.rejected, journal.batches("rejected"), rejection_schema())
+    if rows:
+        outputs.append(output_of(out, task.rejected, rows))
+    else:
+        (out / task.rejected).remove()
+    if shuffle:
+        path = f"dedup/{shuffle.name}/keys/{task.part}"
+        rows = write_table(out / path, journal.batches("keys"), shuffle.schema)
+        outputs.append(output_of(out, path, rows))
+    return outputs
+
+
+@lru_cache(maxsize=2)
+def _config(text: str) -> CleanConfig:
+    return CleanConfig.model_validate_json(text)
+
+
+@lru_cache(maxsize=32)
+def _filter(name: str, config: str) -> Any:
+    # Once a process: a filter may hold a model or a list.
+    return make_filter(name, _config(config))
