@@ -1,0 +1,74 @@
+"""`llmdata clean`: from pages to documents."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmdata.cli.common import Json, MaxTime, Out, Rerun, Settings, Verbose, Workers, command
+
+
+def clean(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT…", help="WARC, WET, Parquet or JSON lines: files, folders, globs, addresses."),
+    ],
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="A recipe by name (fineweb) or path.", metavar="NAME|PATH")] = "fineweb",
+    stages: Annotated[
+        str | None, typer.Option(help="Run these stages only, in this order: extract,language,…", metavar="NAMES")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="What the input is, if several kinds lie together: warc, wet, c4, pile, …")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.")] = None,
+    limit: Annotated[str | None, typer.Option(help="Read at most so many documents.", metavar="N")] = None,
+    settings: Settings = None,
+    rerun: Rerun = False,
+    workers: Workers = None,
+    max_time: MaxTime = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Filter, extract and scrub pages: DIR/final holds what is kept, DIR/rejected the rest, with reasons.
+
+    \b
+    Example:
+      llmdata clean CC-MAIN-*.warc.gz --out corpus --recipe fineweb --limit 10000
+      llmdata inspect corpus --rejected
+    """
+    with command(json=json, verbose=verbose, workers=workers, max_time=max_time) as (session, console):
+        from llmdata.audit.funnel import funnel_table
+        from llmdata.errors import ConfigError
+        from llmdata.pipeline.clean import run_clean
+        from llmdata.pipeline.recipe import load_recipe
+        from llmdata.storage.lock import locked
+        from llmdata.storage.place import Place
+
+        # The recipe's own crawl and input give way to what stands on the command line.
+        overrides = ["crawl=null", f"clean.input={_yaml(inputs)}"]
+        for key, value in (("layout", layout), ("text_column", text_column), ("limit", limit)):
+            if value is not None:
+                overrides.append(f"clean.{key}={value}")
+        if stages is not None:
+            overrides.append(f"clean.stages={_yaml([name.strip() for name in stages.split(',')])}")
+        config = load_recipe(recipe, [*overrides, *(settings or [])]).clean
+        if config is None:
+            raise ConfigError(f"recipe {recipe} has no clean section")
+        place = Place.of(out)
+        with locked(place, "llmdata clean"):
+            result = run_clean(place, config, session, rerun=rerun)
+        if not result.fresh:
+            session.progress.note(f"{place}: finished before, nothing to do")
+        console.render(funnel_table(result.funnel))
+        console.result(
+            {"out": str(place), "fresh": result.fresh, "seconds": round(result.seconds, 3), "funnel": result.funnel},
+            f"Kept documents: {place / 'final'}   Rejected, with reasons: {place / 'rejected'}",
+        )
+
+
+def _yaml(values: list[str]) -> str:
+    import json
+
+    return json.dumps(values)  # JSON is YAML, and quotes whatever needs quotes

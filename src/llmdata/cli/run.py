@@ -1,0 +1,107 @@
+"""`llmdata run`: a whole recipe, from seeds to a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmdata.cli.common import Console, Json, MaxTime, Rerun, Settings, Verbose, Workers, command
+
+if TYPE_CHECKING:
+    from llmdata.pipeline.recipe import Recipe
+    from llmdata.pipeline.run import StagePlan, StageResult
+    from llmdata.storage.place import Place
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe by name (demo) or path.")],
+    workdir: Annotated[
+        str | None, typer.Option("--workdir", help="Folder of the run. [default: runs/NAME]", metavar="DIR")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Stop after this stage: crawl, clean, tokenizer, tokenize, train.", metavar="STAGE")
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option(help="A trial run: crawl, or read, at most so many pages.", metavar="N")
+    ] = None,
+    settings: Settings = None,
+    rerun: Rerun = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; do nothing.")] = False,
+    workers: Workers = None,
+    max_time: MaxTime = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a recipe from end to end; the same command goes on after a stop, a kill or a crash.
+
+    \b
+    Example:
+      llmdata run pipelines/demo.yaml --workdir runs/demo
+      llmdata run fineweb --workdir runs/cc --set clean.input=[CC-MAIN-2024.warc.gz] --until clean
+    """
+    with command(json=json, verbose=verbose, workers=workers, max_time=max_time) as (session, console):
+        from pathlib import Path
+
+        from llmdata.pipeline import run as runs
+        from llmdata.pipeline.recipe import find_recipe, load_recipe
+        from llmdata.storage.place import Place
+
+        overrides = list(settings or [])
+        if limit is not None:
+            crawls = load_recipe(recipe, overrides).crawl is not None
+            overrides.append(f"{'crawl.max_pages' if crawls else 'clean.limit'}={limit}")
+        loaded = load_recipe(recipe, overrides)
+        place = Place.of(workdir or str(Path("runs") / (loaded.name or find_recipe(recipe).stem)))
+        if dry_run:
+            _show_plan(loaded, runs.plan(loaded, place, until), place, console)
+            return
+        results = runs.run(
+            loaded, place, session, until=until, rerun=rerun, done=lambda result: _show(result, console)
+        )
+        if not any(result.fresh for result in results):
+            session.progress.note(f"{place}: all of it was finished before, nothing to do")
+        report = _report(place)
+        console.result({"workdir": str(place), "report": str(report)}, f"\nReport: {report}")
+
+
+def _report(place: Place) -> Place:
+    from llmdata.audit.report import write_report
+
+    return write_report(place)
+
+
+def _show_plan(recipe: Recipe, plans: list[StagePlan], place: Place, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{recipe.name or 'recipe'} in {place}", title_justify="left")
+    for column in ("stage", "reads", "writes", "state", "tasks"):
+        table.add_column(column, overflow="fold")
+    for plan in plans:
+        table.add_row(plan.stage, plan.inputs, plan.folder, plan.state, "")
+        for step in plan.passes:
+            tasks = "known when the pass before is done" if step.tasks is None else f"{step.done} of {step.tasks} done"
+            table.add_row("", " → ".join(step.stages) or "read", f"  {step.folder}/", "", tasks)
+    console.render(table)
+    console.result({"workdir": str(place), "plan": [_record(plan) for plan in plans]})
+
+
+def _show(result: StageResult, console: Console) -> None:
+    """One stage is done: its line, and for clean and train what people want to see."""
+    from llmdata.audit.funnel import funnel_table
+
+    value = result.result
+    console.result({"stage": result.stage, "fresh": result.fresh, "result": _record(value)})
+    if console.json or not result.fresh:
+        return
+    if result.stage == "clean":
+        console.render(funnel_table(value.funnel, "What the chain kept"))
+    elif result.stage == "train":
+        for when, text in (("before training", value.sample_before), ("after training", value.sample_after)):
+            print(f"\nWhat the model writes {when}:\n  " + (text or "").strip().replace("\n", "\n  "))
+
+
+def _record(value: Any) -> Any:
+    from dataclasses import asdict, is_dataclass
+
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
