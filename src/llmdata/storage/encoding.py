@@ -1,0 +1,105 @@
+"""Finding an encoding: text to token ids and back, by name, folder or file.
+
+An encoding treats all text as text: a document that contains `<|endoftext|>` is spelled out in ordinary tokens, and
+special tokens are put between documents by id alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from llmdata.errors import ConfigError, InputError
+from llmdata.storage.encoding_kinds import (
+    CONFIG,
+    JSON,
+    RANKS,
+    BpeEncoding,
+    CharEncoding,
+    Encoding,
+    JsonEncoding,
+    parse_ranks,
+)
+from llmdata.storage.encoding_names import (
+    END_OF_TEXT,
+    KNOWN,
+    NAMES,
+    cached_vocabulary,
+    canonical_name,
+    known_by_digest,
+)
+from llmdata.storage.place import Place
+from llmdata.storage.token_index import TOKENIZER
+
+__all__ = ["Encoding", "load_encoding"]
+
+
+def load_encoding(source: Place | str, pattern: str | None = None) -> Encoding:
+    """The encoding that `source` names: gpt2, cl100k_base, gpt-4o, …; a folder of ours or of a Hugging Face model;
+    a folder of tokens; a `tokenizer.json`; or a `.tiktoken` file, which needs `pattern` unless it is one of OpenAI's.
+
+    Raises InputError where nothing of that kind is found, ConfigError where `pattern` is missing.
+    """
+    if isinstance(source, str) and (name := canonical_name(source)) and not os.path.exists(source):
+        known = KNOWN[name]
+        return BpeEncoding(parse_ranks(cached_vocabulary(name), name), known.pattern, dict(known.special_tokens))
+    place = Place.of(source)
+    if not place.exists():
+        raise InputError(f"{source}: neither a file or folder nor a known encoding ({', '.join(NAMES)})")
+    if place.is_dir():
+        return _from_folder(place)
+    data = place.read_bytes()
+    if place.name.endswith(".tiktoken"):
+        return _from_ranks(data, str(place), pattern)
+    if place.name.endswith(".json"):
+        return _from_json(data, place.parent)
+    raise InputError(f"{place}: not a tokenizer; give a folder, a tokenizer.json, a .tiktoken file or a name")
+
+
+def _from_folder(folder: Place) -> Encoding:
+    inner = folder / TOKENIZER
+    if not (folder / JSON).exists() and (inner / JSON).exists():
+        folder = inner
+    config = _config(folder)
+    ours = config.get("llmdata")
+    if isinstance(ours, dict) and ours.get("kind") == "bpe":
+        ranks = parse_ranks((folder / RANKS).read_bytes(), str(folder / RANKS))
+        return BpeEncoding(ranks, ours["pattern"], ours["special_tokens"])
+    if not (folder / JSON).exists():
+        raise InputError(f"{folder}: no {JSON}, so no tokenizer; `llmdata tokenizer train … --out {folder}` makes one")
+    return _from_json((folder / JSON).read_bytes(), folder)
+
+
+def _from_json(data: bytes, folder: Place) -> Encoding:
+    config = _config(folder)
+    ours = config.get("llmdata")
+    if isinstance(ours, dict) and ours.get("kind") == "char":
+        vocabulary: dict[str, int] = json.loads(data)["model"]["vocab"]
+        special = ours["special_tokens"]
+        characters = sorted((name for name in vocabulary if name not in special), key=vocabulary.__getitem__)
+        return CharEncoding(characters, special)
+    eos = config.get("eos_token")
+    eos = eos.get("content") if isinstance(eos, dict) else eos
+    try:
+        return JsonEncoding(data, eos)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+
+
+def _config(folder: Place) -> dict[str, Any]:
+    path = folder / CONFIG
+    value = path.read_json() if path.exists() else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _from_ranks(data: bytes, name: str, pattern: str | None) -> BpeEncoding:
+    if known := known_by_digest(data):
+        return BpeEncoding(parse_ranks(data, name), known.pattern, dict(known.special_tokens))
+    if pattern is None:
+        raise ConfigError(
+            f"{name}: not one of OpenAI's vocabularies, and a .tiktoken file does not say how it cuts text; "
+            "add --pattern gpt2, cl100k, o200k or a regular expression"
+        )
+    ranks = parse_ranks(data, name)
+    return BpeEncoding(ranks, pattern, {END_OF_TEXT: max(ranks.values()) + 1})

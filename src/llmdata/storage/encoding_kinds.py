@@ -1,0 +1,306 @@
+"""The kinds of encoding: byte pairs, characters, and whatever `tokenizers` reads; and the formats they rest in.
+
+An encoding treats all text as text: a document that contains `<|endoftext|>` is spelled out in ordinary tokens, and
+special tokens are put between documents by id alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmdata.errors import ConfigError, InputError
+from llmdata.storage.encoding_names import END_OF_TEXT, resolve_pattern
+
+CONFIG, RANKS, JSON = "tokenizer_config.json", "vocab.tiktoken", "tokenizer.json"
+UNKNOWN = "<|unk|>"
+"""Stands for what a word or character vocabulary does not have. Byte pairs need none."""
+
+Ids = npt.NDArray[np.uint32]
+Offsets = npt.NDArray[np.int64]
+
+
+class Encoding(ABC):
+    """A vocabulary and the rule that cuts text into it.
+
+    `n_vocab` is one more than the largest id; `special_tokens` maps names to ids; `eot` is the id of the end-of-text
+    token, the first of them unless a `tokenizer.json` says otherwise; `digest` is equal for encodings that encode
+    equally.
+    """
+
+    kind: str
+    special_tokens: dict[str, int]
+    n_vocab: int
+    eot: int
+
+    @property
+    @abstractmethod
+    def digest(self) -> str: ...
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`; no special token is ever among them."""
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
+        """The ids of many texts in UTF-8, one after the other; text i is `ids[offsets[i]:offsets[i + 1]]`."""
+
+    @abstractmethod
+    def token_bytes(self, token: int) -> bytes:
+        """What `token` stands for, a special token for its name; raises ValueError if there is no such id."""
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of `ids`; may begin or end inside a character."""
+        return b"".join(self.token_bytes(int(token)) for token in ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, with U+FFFD where bytes are not UTF-8."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def _missing(self, token: int) -> ValueError:
+        return ValueError(f"token {token} is not in this vocabulary of {self.n_vocab}")
+
+
+def pack(rows: Sequence[Sequence[int] | Ids]) -> tuple[Ids, Offsets]:
+    """Rows of ids one after the other, and where each begins."""
+    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    ids = np.empty(int(offsets[-1]), dtype=np.uint32)
+    for row, start, end in zip(rows, offsets, offsets[1:], strict=False):
+        ids[start:end] = row
+    return ids, offsets
+
+
+class BpeEncoding(Encoding):
+    """Byte-level byte pairs, as OpenAI's: gigatoken for the bulk, tiktoken for single texts and as the truth."""
+
+    kind = "bpe"
+
+    def __init__(self, ranks: dict[bytes, int], pattern: str, special_tokens: dict[str, int]) -> None:
+        self.ranks, self.special_tokens = ranks, special_tokens
+        self.pattern, self.pattern_name = resolve_pattern(pattern)
+        self.n_vocab = max([*ranks.values(), *special_tokens.values()]) + 1
+        self.eot = next(iter(special_tokens.values()))
+
+    @cached_property
+    def digest(self) -> str:
+        hasher = hashlib.sha256(json.dumps([self.kind, self.pattern, sorted(self.special_tokens.items())]).encode())
+        hasher.update(dump_ranks(self.ranks))
+        return hasher.hexdigest()
+
+    @cached_property
+    def tiktoken(self) -> Any:
+        """As tiktoken's own class, without special tokens."""
+        import tiktoken
+
+        try:
+            return tiktoken.Encoding(
+                "llmdata", pat_str=self.pattern, mergeable_ranks=self.ranks, special_tokens=self.special_tokens
+            )
+        except ValueError as error:
+            raise ConfigError(f"pattern {self.pattern}: not a regular expression: {error}") from None
+
+    @cached_property
+    def _bulk(self) -> Any:
+        """gigatoken's tokenizer, for the patterns that it knows; None for others.
+
+        Loaded without special tokens: with them it would encode a document's own text `<|endoftext|>` as one.
+        """
+        names = {"gpt2": "gpt2", "cl100k": "gpt4", "o200k": "o200k"}
+        if self.pattern_name not in names:
+            return None
+        import gigatoken
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, RANKS)
+            with open(path, "wb") as stream:
+                stream.write(dump_ranks(self.ranks))
+            return gigatoken.Tokenizer.from_tiktoken(path, names[self.pattern_name])
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tiktoken.encode_ordinary(text)
+        return ids
+
+    def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
+        if self._bulk is None:
+            return pack([self.encode(text.decode()) for text in texts])
+        if any(_newer_than_oracle(text) for text in texts):
+            return pack(
+                [self.encode(text.decode()) if _newer_than_oracle(text) else self._bulk.encode(text) for text in texts]
+            )
+        layout = self._bulk.encode_batch(list(texts), parallel=False).layout
+        return np.asarray(layout.content.data), np.asarray(layout.offsets.data)
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes]:
+        names = {token: name.encode() for name, token in self.special_tokens.items()}
+        return {rank: token for token, rank in self.ranks.items()} | names
+
+    def token_bytes(self, token: int) -> bytes:
+        try:
+            return self._bytes[token]
+        except KeyError:
+            raise self._missing(token) from None
+
+
+# Characters that Unicode 17 brought: letters, marks and numbers to gigatoken 0.10, unassigned to tiktoken 0.14 (Unicode
+# 16), so the two cut text differently around them. Found by comparing them on every code point; so does the test.
+_NEW = re.compile(
+    "[\u088f\u0c5c\u0cdc\u1acf-\u1add\u1ae0-\u1aeb\ua7ce\ua7cf\ua7d2\ua7d4\ua7f1\U00010940-\U00010959"
+    "\U00010ec5-\U00010ec7\U00010efa\U00010efb\U00011b60-\U00011b67\U00011db0-\U00011ddb\U00011de0-\U00011de9"
+    "\U00016ea0-\U00016eb8\U00016ebb-\U00016ed3\U00016ff2-\U00016ff6\U000187f8-\U000187ff\U00018d09-\U00018d1e"
+    "\U00018d80-\U00018df2\U0001e6c0-\U0001e6de\U0001e6e0-\U0001e6f5\U0001e6fe\U0001e6ff\U0002b73a-\U0002b73f"
+    "\U0002cea2-\U0002cead\U000323b0-\U00033479]"
+)
+_LEADS = (b"\xf0", b"\xe0", b"\xe1", b"\xea")  # first bytes of all of them: most texts are cleared by four memchr
+
+
+def _newer_than_oracle(text: bytes) -> bool:
+    return any(lead in text for lead in _LEADS) and _NEW.search(text.decode()) is not None
+
+
+class CharEncoding(Encoding):
+    """One token a character; one that is not in the vocabulary becomes `<|unk|>`."""
+
+    kind = "char"
+
+    def __init__(self, characters: Sequence[str], special_tokens: dict[str, int]) -> None:
+        self.characters, self.special_tokens = list(characters), special_tokens
+        self.n_vocab = max([len(self.characters) - 1, *special_tokens.values()]) + 1
+        self.eot = next(iter(special_tokens.values()))
+        self._ids = np.full(0x110000, special_tokens[UNKNOWN], dtype=np.uint32)
+        self._ids[[ord(character) for character in self.characters]] = np.arange(len(self.characters))
+        self._names = {token: name.encode() for name, token in special_tokens.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        settings = [self.kind, self.characters, sorted(self.special_tokens.items())]
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._look_up(text.encode("utf-8", "replace").decode()).tolist()
+        return ids
+
+    def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
+        return pack([self._look_up(text.decode()) for text in texts])
+
+    def _look_up(self, text: str) -> Ids:
+        ids: Ids = self._ids[np.frombuffer(text.encode("utf-32-le"), dtype="<u4")]
+        return ids
+
+    def token_bytes(self, token: int) -> bytes:
+        if token in self._names:
+            return self._names[token]
+        if not 0 <= token < len(self.characters):
+            raise self._missing(token)
+        return self.characters[token].encode()
+
+
+class JsonEncoding(Encoding):
+    """What Hugging Face `tokenizers` reads from a `tokenizer.json`: our word vocabularies, other people's models."""
+
+    kind = "json"
+
+    def __init__(self, source: bytes, eot: str | None = None) -> None:
+        from tokenizers import Tokenizer
+
+        self.source = source
+        try:
+            self._model = Tokenizer.from_buffer(source)
+        except Exception as error:  # the library raises no narrower class
+            raise InputError(f"not a tokenizer.json: {error}") from None
+        self._model.no_padding()
+        self._model.no_truncation()
+        self._model.encode_special_tokens = True  # special tokens in a document's text are text
+        added = self._model.get_added_tokens_decoder()
+        self.special_tokens = {str(entry.content): int(token) for token, entry in added.items() if entry.special}
+        self.n_vocab = max(self._model.get_vocab(with_added_tokens=True).values()) + 1
+        self.eot = self._end_of_text(eot)
+
+    def _end_of_text(self, wanted: str | None) -> int:
+        candidates = [wanted] if wanted else [END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"]
+        for name in candidates:
+            token = self._model.token_to_id(name)
+            if token is not None:
+                return int(token)
+        raise InputError(
+            f"tokenizer.json has no end-of-text token (looked for {', '.join(candidates)}); "
+            f'put a {CONFIG} with "eos_token": "NAME" beside it'
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        model = json.loads(self.source)
+        settings = [self.kind, model, self.eot]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._model.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
+        return ids
+
+    def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
+        encoded = self._model.encode_batch_fast([text.decode() for text in texts], add_special_tokens=False)
+        return pack([entry.ids for entry in encoded])
+
+    @cached_property
+    def _byte_level(self) -> dict[str, int] | None:
+        """Which byte each character of a byte-level vocabulary stands for; None for vocabularies of text."""
+        return byte_alphabet() if '"ByteLevel"' in json.dumps(json.loads(self.source).get("decoder")) else None
+
+    def token_bytes(self, token: int) -> bytes:
+        name = self._model.id_to_token(token) if token >= 0 else None
+        if name is None:
+            raise self._missing(token)
+        if token in self._added:
+            return str(name).encode()
+        if self._byte_level is not None:
+            return bytes(self._byte_level[character] for character in name)
+        return str(self._model.decode([token], skip_special_tokens=False)).encode()
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        return frozenset(self._model.get_added_tokens_decoder())
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        if self._byte_level is not None:
+            return super().decode_bytes(ids)
+        # SentencePiece's models decode a whole differently from its parts: the first space is not the text's.
+        return str(self._model.decode([int(token) for token in ids], skip_special_tokens=False)).encode()
+
+
+def byte_alphabet() -> dict[str, int]:
+    """GPT-2's spelling of bytes as printable characters: itself where printable, else U+0100 and up in order."""
+    shown = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
+    hidden = [byte for byte in range(256) if byte not in set(shown)]
+    return {chr(byte): byte for byte in shown} | {chr(256 + index): byte for index, byte in enumerate(hidden)}
+
+
+def dump_ranks(ranks: dict[bytes, int]) -> bytes:
+    """`ranks` in tiktoken's file format: base64 of the token, a space, its rank; one a line."""
+    ordered = sorted(ranks.items(), key=lambda item: item[1])
+    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ordered)
+
+
+def parse_ranks(data: bytes, name: str) -> dict[bytes, int]:
+    """Read tiktoken's file format; raises InputError naming the line that is not in it."""
+    ranks = {}
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+        except ValueError:
+            raise InputError(f"{name}:{number}: not a line of a .tiktoken file: {line[:60]!r}") from None
+    if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
+        raise InputError(f"{name}: not a byte-level vocabulary: {len(missing)} of the 256 bytes have no token")
+    return ranks
