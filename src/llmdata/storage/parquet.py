@@ -1,0 +1,131 @@
+"""Parquet: row groups of about 64 MB compressed with Zstandard, the same bytes for the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from llmdata.document import Document, Rejection, from_batch
+from llmdata.errors import InputError
+from llmdata.storage.layouts import to_document
+from llmdata.storage.place import Place
+from llmdata.storage.source import STAGE, digest_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+ROW_GROUP = 64_000_000
+"""Bytes of strings after which a row group ends."""
+
+BATCH_ROWS = 256
+
+# Columns of few distinct values; a dictionary of texts or ids would only cost time and memory.
+_DICTIONARIES = ("dump", "file_path", "language", "stage", "reason")
+
+
+def write_table(place: Place, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+    """Write `batches` as one file, whole or not at all; returns the number of rows.
+
+    Where row groups end depends on the rows alone and not on how they are batched. Holds one row group in memory.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows, pending, size = 0, [], 0
+    with place.writer() as stream:
+        dictionaries: Any = [name for name in _DICTIONARIES if name in schema.names] or False
+        with pq.ParquetWriter(
+            stream, schema, compression="zstd", compression_level=3, use_dictionary=dictionaries
+        ) as writer:
+            for batch in batches:
+                rows += batch.num_rows
+                for part, part_size, ends in _cut(batch, ROW_GROUP, size):
+                    pending.append(part)
+                    size += part_size
+                    if ends:
+                        _write_group(writer, pa.Table.from_batches(pending, schema))
+                        pending, size = [], 0
+            if pending or not rows:
+                _write_group(writer, pa.Table.from_batches(pending, schema))
+    return rows
+
+
+def _write_group(writer: pq.ParquetWriter, table: pa.Table) -> None:
+    # Pages end where chunks end: without combining, the bytes would depend on the batches.
+    writer.write_table(table.combine_chunks(), row_group_size=max(1, table.num_rows))
+
+
+def _cut(batch: pa.RecordBatch, limit: int, size: int) -> Iterator[tuple[pa.RecordBatch, int, bool]]:
+    """Slices of `batch`, each with its size and whether a row group ends behind it, when it already holds `size`."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lengths = np.zeros(batch.num_rows, dtype=np.int64)
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    sums = np.cumsum(lengths)
+    start, before = 0, 0
+    while start < batch.num_rows:
+        end = int(np.searchsorted(sums, before + limit - size)) + 1
+        if end > batch.num_rows:
+            yield batch.slice(start), int(sums[-1]) - before, False
+            return
+        yield batch.slice(start, end - start), int(sums[end - 1]) - before, True
+        start, before, size = end, int(sums[end - 1]), 0
+
+
+def open_parquet(stream: IO[bytes], name: str) -> pq.ParquetFile:
+    """The Parquet file in `stream`; raises InputError if it is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(stream)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name}: not a whole Parquet file: {error}") from None
+
+
+def read_batches(place: Place, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a file in batches of at most BATCH_ROWS; raises InputError naming the file and what is wrong."""
+    import pyarrow as pa
+
+    with place.open() as stream:
+        file = open_parquet(stream, str(place))
+        if missing := sorted(set(columns or ()) - set(file.schema_arrow.names)):
+            raise InputError(
+                f"{place}: no column {', '.join(missing)}; there are: {', '.join(file.schema_arrow.names)}"
+            )
+        try:
+            yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns) if columns is not None else None)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{place}: damaged: {error}") from None
+
+
+def read_documents(place: Place) -> Iterator[Document]:
+    """The documents of a file that `write_table` wrote."""
+    for batch in read_batches(place):
+        yield from from_batch(batch)
+
+
+def read_rows(
+    stream: IO[bytes], start: int, end: int, layout: str, text_column: str, path: str
+) -> Iterator[Document | Rejection]:
+    """The rows of row groups [start, end) of somebody's file; what cannot be read of a row group is one rejection."""
+    import pyarrow as pa
+
+    file = open_parquet(stream, path)
+    row = sum(file.metadata.row_group(group).num_rows for group in range(start))
+    for group in range(start, end):
+        last = row + file.metadata.row_group(group).num_rows
+        try:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group]):
+                for values in batch.to_pylist():
+                    yield to_document(values, layout, text_column, path, digest_id(path, row))
+                    row += 1
+        except (pa.ArrowException, OSError, ValueError) as error:
+            detail = f"rows {row} to {last - 1}: {error}"
+            yield Rejection(Document(id=digest_id(path, row), file_path=path), STAGE, "bad_record", detail)
+        row = last
