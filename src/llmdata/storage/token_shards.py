@@ -48,7 +48,9 @@ def read_header(place: Place) -> ShardHeader:
     with place.open() as stream:
         raw = stream.read(HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
-        raise InputError(f"{place}: too short for a token shard ({len(raw)} bytes); make it again with `llmdata tokenize`")
+        raise InputError(
+            f"{place}: too short for a token shard ({len(raw)} bytes); make it again with `llmdata tokenize`"
+        )
     magic, version, count = (int(value) for value in np.frombuffer(raw, dtype="<i4", count=3))
     dtype = FORMATS.get((magic, version))
     if dtype is None:
