@@ -1,0 +1,70 @@
+# make demo | test | lint | format | chaos | bench | schema | docs | constraints | clean
+#
+# Everything happens in .venv, made by plain Python and pip.
+#
+#   make demo PYTHON=python3.12         another interpreter (3.11 or later)
+#   make demo PIP_EXTRA_INDEX_URL=URL   a further package index for pip. On Linux the package index's own torch brings
+#                                       CUDA, several gigabytes; without a GPU name PyTorch's index of CPU builds here
+#                                       (its address is under "Get Started" on PyTorch's site), and pip prefers those.
+#   make demo SITE=postgresql           the PostgreSQL manual from Debian instead of Python packages' manuals
+
+PYTHON ?= python3
+BIN := .venv/bin
+SITE ?=
+RUN := demo$(addprefix -,$(SITE))
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DELETE_ON_ERROR:
+.PHONY: .venv demo test lint format chaos bench schema docs constraints clean
+
+.venv: .venv/.installed
+
+# Two stamps: who runs the demo does not wait for the tools of those who work on the code.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+demo: .venv/.installed
+	$(BIN)/llmdata run pipelines/$(RUN).yaml --workdir runs/$(RUN)
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest
+
+chaos: .venv/.installed-dev
+	$(BIN)/python -m pytest -m chaos --timeout=3600
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed-dev
+	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
+	  echo "== $$script"; $(BIN)/python $$script; done
+
+# What is generated from the code: the recipes' JSON Schema, and the reference of the commands.
+schema: .venv/.installed
+	$(BIN)/llmdata schema > pipelines/recipe.schema.json
+
+docs: schema
+	$(BIN)/typer llmdata.cli.app utils docs --name llmdata --output docs/commands.md
+
+# After testing with newer packages: pin what .venv holds. Local builds (+cpu) stay the installer's choice.
+constraints: .venv/.installed-dev
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
