@@ -16,12 +16,10 @@ VERBS = """carried followed painted repaired discovered described measured opene
 remembered visited explained examined collected changed surprised welcomed protected borrowed finished imagined""".split()
 ADJECTIVES = """old quiet narrow bright heavy early famous broken gentle distant wooden careful hungry northern modern
 curious golden patient empty local honest sudden dusty clever""".split()
-PLACES = """near the coast|behind the hill|in the old town|across the water|under the tall trees|at the edge of the field
-|along the northern road|in the middle of the square|beside the railway|on the other side of the valley""".replace(
-    "\n", ""
-).split("|")
-WHEN = """In the spring|After the long war|During the first week|Before the storm|Every summer|On a cold evening
-|In those years|Late in the century|At the beginning|For many days""".replace("\n", "").split("|")
+PLACES = """near the coast, behind the hill, in the old town, across the water, under the tall trees, at the edge of the wood,
+along the northern road, in the middle of the square, beside the railway, on the other side of the valley""".split(",")
+WHEN = """In the spring, After the long war, During the first week, Before the storm, Every summer, On a cold evening,
+In those years, Late in the century, At the beginning, For many days""".split(",")
 
 
 def sentence(rng: random.Random) -> str:
@@ -31,9 +29,11 @@ def sentence(rng: random.Random) -> str:
         return f"{rng.choice(['the', 'a', 'this', 'every'])} {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
 
     shapes = (
-        lambda: f"{rng.choice(WHEN)}, {thing()} {rng.choice(VERBS)} {thing()} {rng.choice(PLACES)}.",
+        lambda: f"{rng.choice(WHEN).strip()}, {thing()} {rng.choice(VERBS)} {thing()} {rng.choice(PLACES).strip()}.",
         lambda: f"The {rng.choice(NOUNS)} that {thing()} {rng.choice(VERBS)} was to be {rng.choice(ADJECTIVES)} again.",
-        lambda: f"We have {rng.choice(VERBS)} {thing()} with {thing()}, and {thing()} was {rng.choice(PLACES)}.",
+        lambda: (
+            f"We have {rng.choice(VERBS)} {thing()} with {thing()}, and {thing()} was {rng.choice(PLACES).strip()}."
+        ),
         lambda: f"Nobody of {thing()} {rng.choice(VERBS)} {thing()}, because {thing()} had to be {rng.choice(VERBS)}.",
     )
     text = rng.choice(shapes)()
@@ -49,7 +49,9 @@ def prose(seed: int, paragraphs: int = 6) -> list[str]:
 def page(number: int, pages: int, text: list[str] | None = None) -> str:
     """Page `number` of a site: some prose, links to its neighbours."""
     body = "\n".join(f"<p>{paragraph}</p>" for paragraph in (prose(number) if text is None else text))
-    links = " ".join(f'<a href="/page-{other % pages}.html">next {other % pages}</a>' for other in (number + 1, number * 2))
+    links = " ".join(
+        f'<a href="/page-{other % pages}.html">next {other % pages}</a>' for other in (number + 1, number * 2)
+    )
     return (
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>Page {number}</title></head>"
         f"<body><nav>{links}</nav><main><h1>The chronicle, chapter {number}</h1>\n{body}</main></body></html>"
@@ -70,7 +72,9 @@ def write_warc(path: Path, numbers: range, pages: int = 10_000) -> Path:
             f"http://example.org/page-{number}.html",
             "response",
             payload=io.BytesIO(page(number, pages, text).encode()),
-            http_headers=StatusAndHeaders("200 OK", [("Content-Type", "text/html; charset=utf-8")], protocol="HTTP/1.1"),
+            http_headers=StatusAndHeaders(
+                "200 OK", [("Content-Type", "text/html; charset=utf-8")], protocol="HTTP/1.1"
+            ),
             warc_headers_dict={
                 "WARC-Record-ID": f"<urn:uuid:00000000-0000-4000-8000-{number:012}>",
                 "WARC-Date": "2026-01-01T00:00:00Z",

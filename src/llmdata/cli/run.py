@@ -20,7 +20,7 @@ def run(
         str | None, typer.Option("--workdir", help="Folder of the run. [default: runs/NAME]", metavar="DIR")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Stop after this stage: crawl, clean, tokenizer, tokenize, train.", metavar="STAGE")
+        str | None, typer.Option(help="Last stage: crawl, clean, tokenizer, tokenize or train.", metavar="STAGE")
     ] = None,
     limit: Annotated[
         str | None, typer.Option(help="A trial run: crawl, or read, at most so many pages.", metavar="N")
@@ -56,9 +56,7 @@ def run(
         if dry_run:
             _show_plan(loaded, runs.plan(loaded, place, until), place, console)
             return
-        results = runs.run(
-            loaded, place, session, until=until, rerun=rerun, done=lambda result: _show(result, console)
-        )
+        results = runs.run(loaded, place, session, until=until, rerun=rerun, done=lambda result: _show(result, console))
         if not any(result.fresh for result in results):
             session.progress.note(f"{place}: all of it was finished before, nothing to do")
         report = _report(place)

@@ -121,7 +121,9 @@ class Chain:
         self._stages = stages
         self.counts = {name: Count() for name in (READ, *(name for name, _ in stages))}
 
-    def __call__(self, item: Document | Rejection, hand: Guard, casualty: Casualty | None = None) -> Document | Rejection:
+    def __call__(
+        self, item: Document | Rejection, hand: Guard, casualty: Casualty | None = None
+    ) -> Document | Rejection:
         """Through all stages, until one rejects. A stage that raises rejects too, with reason `error`.
 
         `casualty` says that the item has killed a worker before, and in which step: there it is rejected.

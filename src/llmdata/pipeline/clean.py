@@ -38,9 +38,7 @@ class CleanResult:
     fresh: bool
 
 
-def run_clean(
-    out: Place, config: CleanConfig, session: Session, *, rerun: bool = False, base: str = ""
-) -> CleanResult:
+def run_clean(out: Place, config: CleanConfig, session: Session, *, rerun: bool = False, base: str = "") -> CleanResult:
     """Run the chain of `config` over `config.input` into the folder `out`.
 
     What an earlier run finished is kept if it was made from the same inputs with the same settings. If not, `rerun`
@@ -124,9 +122,7 @@ def plan_clean(out: Place, config: CleanConfig, *, base: str = "") -> list[PassP
 def _plan_input(config: CleanConfig) -> list[Piece]:
     if not config.input:
         raise ConfigError("there is no input: name files or folders, or set clean.input in the recipe")
-    return plan_pieces(
-        config.input, layout=config.layout, text_column=config.text_column, task_bytes=config.task_bytes
-    )
+    return plan_pieces(config.input, layout=config.layout, text_column=config.text_column, task_bytes=config.task_bytes)
 
 
 def _state(config: CleanConfig, pieces: Sequence[Piece], base: str) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def plan(recipe: Recipe, workdir: Place, until: str | None = None) -> list[Stage
     for stage in stages_of(recipe, until):
         folder = workdir / FOLDERS[stage]
         stamp = stamp_of(folder)
-        state: Literal["done", "begun", "to do"] = "to do" if not stamp else "done" if stamp.get("finished") else "begun"
+        state: Literal["done", "begun", "to do"] = "to do"
+        if stamp:
+            state = "done" if stamp.get("finished") else "begun"
         steps: list[PassPlan] = []
         if stage == "clean" and recipe.clean is not None:
             config = _clean_config(recipe, workdir)

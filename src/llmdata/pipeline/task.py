@@ -32,7 +32,7 @@ FLUSH_CHARACTERS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class PassTask:
-    """All that one task needs; travels as JSON-able values. `source` is a piece of input, or parts of the pass before."""
+    """All that one task needs, as JSON-able values. It reads `piece`, or in later passes `parts` of the pass before."""
 
     id: str
     number: int
