@@ -1,4 +1,4 @@
-"""Settings of `llmdata tokenizer train` and `llmdata tokenize`. Imports no tokenizer package: recipes are read with it."""
+"""Settings of `llmdata tokenizer train` and `llmdata tokenize`. Imports no tokenizer: recipes are read with it."""
 
 from __future__ import annotations
 
