@@ -1,0 +1,103 @@
+"""`llmdata train`: token shards to a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmdata.cli.common import Json, MaxTime, Out, Rerun, Settings, Verbose, command
+
+if TYPE_CHECKING:
+    from llmdata.train import TrainConfig
+
+
+def train(
+    tokens: Annotated[str, typer.Argument(metavar="TOKENS", help="Folder that `llmdata tokenize` wrote.")],
+    out: Out,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A preset (demo, gpt2-124m, llama-3.2-1b, …) or a YAML file. [default: demo]", metavar="MODEL"
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1, metavar="N")] = None,
+    settings: Settings = None,
+    rerun: Rerun = False,
+    max_time: MaxTime = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model on tokens; the same command goes on after a stop or a kill.
+
+    MODEL may be a YAML file: a recipe with a `train` section, or the settings of that section alone.
+
+    \b
+    Example:
+      llmdata train runs/demo/tokens --out runs/demo/model --steps 500
+      llmdata train tokens -o model --model gpt2-124m --set train.optim.lr=3e-4 --max-time 8h
+    """
+    with command(json=json, verbose=verbose, max_time=max_time) as (session, console):
+        from dataclasses import asdict
+
+        from llmdata.storage.lock import locked
+        from llmdata.storage.place import Place
+        from llmdata.train import train as run
+
+        config = load_config(model, steps, settings or [])
+        place = Place.of(out)
+        with locked(place, "train"):
+            result = run(Place.of(tokens), place, config, session, rerun=rerun)
+        if not result.fresh:
+            session.progress.note(f"{place}: finished before, nothing to do")
+        measured = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"
+        if result.bits_per_byte is not None:
+            measured += f" ({result.bits_per_byte:.3f} bits a byte)"
+        text = (
+            f"{result.parameters:,} parameters, {result.steps:,} steps, {result.tokens:,} tokens in "
+            f"{result.seconds:,.0f} s ({result.tokens_per_second:,.0f} tokens/s)\n"
+            f"loss {result.loss:.4f}{measured}\nmodel: {place / result.checkpoint}"
+        )
+        for when, sample in (("before", result.sample_before), ("after", result.sample_after)):
+            if sample is not None:
+                text += f"\n\n{when} training:\n  " + sample.strip().replace("\n", "\n  ")
+        console.result(asdict(result), text)
+
+
+def load_config(model: str | None, steps: int | None, settings: list[str]) -> TrainConfig:
+    """The settings that the options `--model`, `--steps` and `--set` make together."""
+    from pathlib import Path
+
+    import yaml
+
+    from llmdata.config import Section, parse
+    from llmdata.errors import ConfigError
+    from llmdata.train.config import PRESETS, TrainConfig
+
+    class Recipe(Section):
+        model_config = {"extra": "ignore"}
+        train: TrainConfig = TrainConfig()
+
+    overrides = list(settings)
+    for option in overrides:
+        if not option.startswith("train."):
+            raise ConfigError(
+                f"--set {option}: settings of this command start with `train.`, as in train.optim.lr=1e-3"
+            )
+    if steps is not None:
+        overrides += ["train.loop.tokens=null", f"train.loop.steps={steps}"]
+    if model is None or model in PRESETS or not (Path(model).suffix in {".yaml", ".yml"} or Path(model).exists()):
+        return parse(Recipe, "", "--model", [f"train.model={model or 'demo'}", *overrides]).train
+    path = Path(model)
+    try:
+        source = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(source)
+    except FileNotFoundError:
+        raise ConfigError(f"--model {model}: there is no such file; presets are {', '.join(PRESETS)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--model {model}: cannot read it: {error}") from None
+    except yaml.YAMLError:
+        data = None  # `parse` says where
+    if isinstance(data, dict) and "train" in data:
+        return parse(Recipe, source, model, overrides).train
+    return parse(TrainConfig, source, model, [option.removeprefix("train.") for option in overrides])

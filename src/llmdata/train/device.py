@@ -1,0 +1,58 @@
+"""Where training runs and in which precision."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from llmdata.errors import ConfigError
+from llmdata.train.config import TrainConfig
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `name` (auto, cpu, cuda, cuda:N) means here; raises ConfigError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name}: there are {torch.cuda.device_count()} GPUs that PyTorch can use here")
+    return device
+
+
+def autocast(device: torch.device, dtype: str) -> torch.autocast:
+    """The precision of matrix products: bfloat16 on a GPU unless told otherwise; weights stay float32."""
+    wanted = dtype == "bfloat16" or (dtype == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def wants_compile(config: TrainConfig, device: torch.device) -> bool:
+    """Compiling costs half a minute and needs a C compiler: by itself only on a GPU, where it pays most."""
+    if config.compile == "auto":
+        return device.type == "cuda" and any(map(shutil.which, ("cc", "gcc", "clang")))
+    if config.compile and device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise ConfigError("compile: on a CPU this needs a C++ compiler (g++); leave it out, or install one")
+    return bool(config.compile)
+
+
+@contextmanager
+def reproducible(threads: int) -> Iterator[None]:
+    """A fixed number of threads and deterministic algorithms on the CPU: the same sums to the last bit.
+
+    On a GPU the kernels stay the fast ones, whose atomic sums differ in the last bits from run to run.
+    """
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU for what autocast leaves in float32; none on a CPU
+    torch.use_deterministic_algorithms(not torch.cuda.is_available())
+    # Otherwise every new tensor is filled with NaN first.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

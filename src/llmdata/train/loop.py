@@ -1,0 +1,387 @@
+"""The training loop: steps, measurements, samples, checkpoints, and how a stopped or killed run goes on.
+
+What a run writes depends on its settings and tokens alone, not on where it was killed: everything random is drawn from
+(seed, step), the data position is in the checkpoint, and metrics later than the checkpoint are cut off before going on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmdata.engine.session import Session
+from llmdata.errors import LlmdataError
+from llmdata.storage.encoding import Encoding, load_encoding
+from llmdata.storage.place import Place
+from llmdata.storage.token_index import TOKENIZER as TOKENS_TOKENIZER
+from llmdata.storage.token_index import TokenIndex
+from llmdata.train import checkpoint as checkpoints
+from llmdata.train.config import TrainConfig
+from llmdata.train.data import Batches, Ids, Position, TokenText, check_vocabulary, evaluation_windows
+from llmdata.train.device import autocast, choose_device, reproducible, wants_compile
+from llmdata.train.metrics import Log, loss_curve, read_lines
+from llmdata.train.model import Decoder, cross_entropy
+from llmdata.train.optim import Optimizer, learning_rate
+from llmdata.train.run import CURVE, METRICS, SAMPLES, TrainResult
+from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER, Sampling, complete
+
+FLUSH = 16
+"""Steps between two looks at the losses: on a GPU each look waits for all work queued."""
+PATIENCE = 20
+"""Bad steps in a row, or rollbacks between two checkpoints, after which the run ends."""
+
+
+class Trainer:
+    """One run. `run` is its only use from outside."""
+
+    def __init__(
+        self, tokens: Place, index: TokenIndex, out: Place, config: TrainConfig, session: Session, threads: int
+    ) -> None:
+        self.index, self.out, self.config, self.session, self.threads = index, out, config, session, threads
+        self.steps = config.steps
+        self.context = config.architecture.context
+        self.sequences = config.data.batch_tokens // self.context
+        self.device = choose_device(config.device)
+        self.encoding = self._own_tokenizer(tokens)
+        text = TokenText.of(tokens, index, "train")
+        self.val = TokenText.of(tokens, index, "val")
+        self.batches = Batches(text, self.context, self.sequences, Position(config.data.seed))
+        self.model = self._build()
+        self.optimizer = Optimizer(self.model, config.optim, config.loop.spike)
+        self.forward = torch.compile(self.model) if wants_compile(config, self.device) else self.model
+        self.micro = self._micro_batch()
+        self.eot = index.eot if config.data.mask_documents else None
+
+        self.step = 0
+        self.seconds = 0.0  # of training alone
+        self.drawn = 0  # batches taken from the data
+        self.passed_over: set[int] = set()  # batches that a rollback leaves out
+        self.rollbacks = 0  # since the last checkpoint
+        self.bad_in_a_row = 0
+        self.measured: dict[str, float] = {}  # the last validation
+        self.pending: list[tuple[dict[str, Any], Tensor]] = []
+
+    def run(self) -> TrainResult:
+        with reproducible(self.threads):
+            self.writer = checkpoints.Writer(
+                (self.out / CHECKPOINTS).mkdir(), self.config.keep_last, self.config.keep_best
+            )
+            try:
+                self._resume()
+                self.session.progress.start("train", self.steps, "steps")
+                self.session.progress.advance("train", self.step)
+                self._loop()
+                self.writer.wait()
+            finally:
+                self.writer.close()
+        return self._finish()
+
+    # -- the loop
+
+    def _loop(self) -> None:
+        if self.step == 0:
+            self.metrics.append([{"step": 0, "tokens": 0, **self._evaluate(), **self._times()}])
+            self._sample()
+            if self.config.loop.on_spike == "rollback":
+                self._save()
+        eval_every = self.config.eval_every or max(1, self.steps // 20)
+        sample_every = self.config.sample_every or max(1, self.steps // 20)
+        save_every = self.config.checkpoint_every or max(1, self.steps // 10)
+        while self.step < self.steps:
+            if self.session.stop.wanted:
+                if not self._flush():
+                    self._save()
+                self.writer.wait()
+                self.session.stop.check()
+            self._train_step()
+            last = self.step == self.steps
+            evaluate, sample = (last or self.step % every == 0 for every in (eval_every, sample_every))
+            save = last or self.step % save_every == 0
+            if self.step % FLUSH == 0 or evaluate or sample or save:
+                measured = self._evaluate if evaluate else None
+                if self._flush(measured):
+                    continue  # rolled back
+            if sample:
+                self._sample()
+            if save:
+                self._save()
+
+    def _train_step(self) -> None:
+        began = time.perf_counter()
+        lr = learning_rate(self.config.optim, self.step, self.steps)
+        if self.config.architecture.dropout:
+            torch.manual_seed(self.config.seed * 0x1_0000_0001 + self.step + 1)
+        loss = self._gradient(self._next_batch())
+        stats = self.optimizer.step(lr, loss)
+        self.step += 1
+        self.seconds += time.perf_counter() - began
+        line = {"step": self.step, "tokens": self.step * self.config.data.batch_tokens, "lr": lr}
+        self.pending.append((line | {"batch": self.drawn - 1} | self._times(), stats))
+
+    def _next_batch(self) -> Ids:
+        while True:
+            batch = self.batches.next()
+            self.drawn += 1
+            if self.drawn - 1 not in self.passed_over:
+                return batch
+
+    def _gradient(self, batch: Ids) -> Tensor:
+        """Add the gradient of the mean loss over `batch` to the optimiser's; returns that loss, still on the device."""
+        tokens = torch.from_numpy(batch)
+        if self.device.type == "cuda":
+            tokens = tokens.pin_memory().to(self.device, non_blocking=True)
+        total = torch.zeros((), device=self.device)
+        self.model.train()
+        for start in range(0, len(tokens), self.micro):
+            part = tokens[start : start + self.micro]
+            with autocast(self.device, self.config.dtype):
+                hidden = self.forward(part[:, :-1], self.eot)
+                loss = cross_entropy(hidden.flatten(0, 1), self.model.head_weight, part[:, 1:].flatten())
+            loss = loss * (len(part) / len(tokens))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    # -- looking at it
+
+    def _flush(self, measure: Any = None) -> bool:
+        """Write the lines of the steps since the last look, deal with bad ones; True if that meant rolling back.
+
+        `measure` is called for figures that belong to the last of them.
+        """
+        pending, self.pending = self.pending, []
+        if pending:
+            began = time.perf_counter()
+            values = torch.stack([stats for _, stats in pending]).tolist()
+            self.seconds += time.perf_counter() - began  # waiting for the device is training too
+        else:
+            values = []
+        lines: list[dict[str, Any]] = []
+        for (line, _), (loss, norm, bad) in zip(pending, values, strict=True):
+            batch = line.pop("batch")
+            line |= {"loss": _finite(loss), "grad_norm": _finite(norm)}
+            self.bad_in_a_row = self.bad_in_a_row + 1 if bad else 0
+            if bad:
+                what = f"step {line['step']}: loss {loss:.4g}, gradient {norm:.4g}"
+                if self.config.loop.on_spike == "rollback":
+                    self._roll_back(line["step"], batch, what)
+                    return True
+                line["skipped"] = True
+                self._bad(what, line, lines)
+            lines.append(line)
+        if lines:
+            if measure is not None:
+                lines[-1] |= measure()
+            self.metrics.append(lines)
+            shown = {
+                key: value
+                for key in ("loss", "val_loss")
+                if (value := (lines[-1] | self.measured).get(key)) is not None
+            }
+            self.session.progress.advance("train", len(lines), **shown, **{"tokens/s": round(self._rate())})
+        return False
+
+    def _bad(self, what: str, line: dict[str, Any], lines: list[dict[str, Any]]) -> None:
+        """Policies skip and stop: the update has been left out already."""
+        stop = self.config.loop.on_spike == "stop"
+        if not stop and self.bad_in_a_row < PATIENCE:
+            self.session.progress.note(f"{what}: this step's update is left out")
+            return
+        self.metrics.append([*lines, line])
+        often = "" if stop else f" ({PATIENCE} steps in a row)"
+        raise LlmdataError(
+            f"{what}{often}: training has broken away. The checkpoints in {self.out / CHECKPOINTS} are from before. "
+            "Lower train.optim.lr, or choose train.loop.on_spike=rollback."
+        )
+
+    def _roll_back(self, step: int, batch: int, what: str) -> None:
+        """Back to the last checkpoint, to pass over the batch of the bad step from now on."""
+        self.rollbacks += 1
+        if self.rollbacks > PATIENCE:
+            raise LlmdataError(
+                f"{what}: rolled back {PATIENCE} times since the last checkpoint in {self.out / CHECKPOINTS}. "
+                "Lower train.optim.lr."
+            )
+        passed_over, rollbacks = self.passed_over | {batch}, self.rollbacks
+        self.writer.wait()
+        events = [line for line in read_lines(self.metrics.place) if line.get("event") == "rollback"]
+        done = self.step
+        self._resume()
+        events = [line for line in events if line["step"] > self.step]
+        self.passed_over, self.rollbacks = passed_over, rollbacks
+        event = {"step": step, "event": "rollback", "to": self.step, "batch": batch}
+        self.metrics.append([*events, event])
+        self.session.progress.note(f"{what}: back to step {self.step}, passing over batch {batch}")
+        self.session.progress.advance("train", self.step - done)
+
+    def _evaluate(self) -> dict[str, float]:
+        """Loss on the validation split; empty if there is none. Bits a byte count the bytes that its text had."""
+        split = self.index.splits.get("val")
+        if split is None or len(self.val) < 2:
+            return {}
+        self.model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        count = 0
+        with torch.no_grad(), autocast(self.device, self.config.dtype):
+            for batch in evaluation_windows(self.val, self.context, self.config.eval_tokens, self._eval_sequences()):
+                tokens = torch.from_numpy(batch).to(self.device)
+                targets = tokens[:, 1:].flatten()
+                hidden = self.model(tokens[:, :-1], self.eot)
+                total += cross_entropy(hidden.flatten(0, 1), self.model.head_weight, targets) * targets.numel()
+                count += targets.numel()
+        loss = total.item() / count
+        self.measured = {"val_loss": loss, "val_perplexity": math.exp(min(loss, 700))}
+        if split.bytes:
+            self.measured["bits_per_byte"] = loss / math.log(2) * split.tokens / split.bytes
+        return self.measured
+
+    def _eval_sequences(self) -> int:
+        return max(1, 8192 // self.context)
+
+    def _sample(self) -> None:
+        prompts = self.config.sample_prompts
+        if not self.config.sample_tokens or not prompts:
+            return
+        sampling = Sampling(self.config.sample_tokens, self.config.sample_temperature, seed=self.config.seed)
+        self.model.eval()
+        with autocast(self.device, self.config.dtype):
+            texts = complete(self.model, self.encoding, self.index.eot, prompts, sampling)
+        self.samples.append(
+            [{"step": self.step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
+        )
+
+    def _rate(self) -> float:
+        return self.step * self.config.data.batch_tokens / max(self.seconds, 1e-9)
+
+    def _times(self) -> dict[str, float]:
+        return {"seconds": round(self.seconds, 3), "tokens_per_second": round(self._rate(), 1)}
+
+    # -- beginning, going on, ending
+
+    def _own_tokenizer(self, tokens: Place) -> Encoding:
+        """Copy the tokenizer beside the model, so that the folder can write text wherever it is taken."""
+        source = tokens / TOKENS_TOKENIZER
+        encoding = load_encoding(source)
+        if encoding.digest != self.index.tokenizer_digest:
+            raise LlmdataError(f"{source}: not the tokenizer that index.json names; make the tokens again with --rerun")
+        for file in source.walk():
+            (self.out / TOKENIZER / file.name).write_bytes(file.read_bytes())
+        return encoding
+
+    def _build(self) -> Decoder:
+        architecture = self.config.architecture
+        vocabulary = check_vocabulary(self.index, architecture.vocab_size)
+        with torch.device("meta"):
+            model = Decoder(architecture, vocabulary)
+        model.to_empty(device=self.device)
+        model.reset_rope()
+        generator = torch.Generator(self.device).manual_seed(self.config.seed)
+        model.initialise(generator)
+        model.recompute = self.config.recompute
+        self.parameters = model.parameter_count()
+        about = {
+            "preset": self.config.model if isinstance(self.config.model, str) else None,
+            "parameters": self.parameters,
+            "vocab_size": vocabulary,
+            "eot": self.index.eot,
+            "tokenizer_digest": self.index.tokenizer_digest,
+            "model": architecture.model_dump(mode="json"),
+        }
+        (self.out / MODEL).write_json(about)
+        return model
+
+    def _micro_batch(self) -> int:
+        """Sequences a forward pass: as told; on a CPU what keeps activations near the caches; on a GPU what fits."""
+        given = self.config.data.micro_batch
+        if given != "auto":
+            return min(given, self.sequences)
+        if self.device.type == "cpu":
+            return min(self.sequences, max(1, 8192 // self.context))
+        micro = self.sequences
+        while True:
+            try:
+                self.micro, self.eot = micro, None
+                self._gradient(np.zeros((micro, self.context + 1), dtype=np.int64))
+                self.optimizer.gradient.zero_()
+            except torch.cuda.OutOfMemoryError:
+                if micro == 1:
+                    raise LlmdataError(
+                        "not even one sequence fits in the GPU's memory: set train.recompute=true, or choose a smaller "
+                        "model or context"
+                    ) from None
+            else:
+                return micro
+            micro = -(-micro // 2)
+            self.optimizer.gradient.zero_()
+            torch.cuda.empty_cache()
+
+    def _save(self) -> None:
+        self.rollbacks = 0
+        evaluated = self.config.eval_every or max(1, self.steps // 20)
+        here = self.step == self.steps or self.step % evaluated == 0
+        state = {
+            "step": self.step,
+            "val_loss": self.measured.get("val_loss") if here else None,
+            "measured": self.measured,
+            "data": self.batches.position.as_dict(),
+            "drawn": self.drawn,
+            "passed_over": sorted(self.passed_over),
+            "bad_in_a_row": self.bad_in_a_row,
+            "micro_batch": self.micro,
+            "threads": self.threads,
+            "seconds": self.seconds,
+        }
+        self.writer.save(self.step, state, self.model.state_dict(), self.optimizer.tensors())
+
+    def _resume(self) -> None:
+        """Take up the last checkpoint, if there is one, and cut the records back to it."""
+        found = checkpoints.checkpoints(self.out / CHECKPOINTS)
+        if found:
+            state = checkpoints.read_state(found[-1])
+            model = checkpoints.read_tensors(found[-1] / "model.safetensors")
+            with torch.no_grad():
+                for name, tensor in self.model.state_dict().items():
+                    tensor.copy_(model[name])
+            self.optimizer.load(checkpoints.read_tensors(found[-1] / "optimizer.safetensors"))
+            self.step, self.seconds, self.drawn = state["step"], state["seconds"], state["drawn"]
+            self.passed_over, self.bad_in_a_row = set(state["passed_over"]), state["bad_in_a_row"]
+            self.measured = state["measured"]
+            self.batches.position = Position(**state["data"])
+        self.pending = []
+        self.optimizer.gradient.zero_()
+        step = self.step if found else -1
+        self.metrics, self.samples = Log(self.out / METRICS, step), Log(self.out / SAMPLES, step)
+
+    def _finish(self) -> TrainResult:
+        lines, samples = list(read_lines(self.out / METRICS)), list(read_lines(self.out / SAMPLES))
+        name = self.config.model if isinstance(self.config.model, str) else "model"
+        title = f"{name}, {self.parameters / 1e6:,.2f}M parameters"
+        (self.out / CURVE).write_bytes(loss_curve(lines, title).encode())
+        final = [line["loss"] for line in lines[-50:] if line.get("loss") is not None]
+        texts = [sample["prompt"] + sample["text"] for sample in samples if sample["prompt"] == samples[0]["prompt"]]
+        result = TrainResult(
+            steps=self.steps,
+            tokens=self.steps * self.config.data.batch_tokens,
+            parameters=self.parameters,
+            loss=sum(final) / len(final) if final else math.nan,
+            val_loss=self.measured.get("val_loss"),
+            perplexity=self.measured.get("val_perplexity"),
+            bits_per_byte=self.measured.get("bits_per_byte"),
+            seconds=round(self.seconds, 3),
+            tokens_per_second=round(self._rate(), 1),
+            checkpoint=f"{CHECKPOINTS}/step-{self.steps:06d}",
+            sample_before=texts[0] if texts else None,
+            sample_after=texts[-1] if texts else None,
+        )
+        facts = {"loss": result.loss} | ({"val_loss": result.val_loss} if result.val_loss is not None else {})
+        self.session.progress.finish("train", **facts)
+        return result
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,294 @@
+"""One decoder for the GPT-2 and the Llama 3 families.
+
+Letters in comments: B sequences, T positions, C width, H heads, K key/value heads, D width of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name everybody knows it by)
+from torch.utils.checkpoint import checkpoint
+
+from llmdata.train.config import ModelConfig, RopeScaling
+
+VOCAB_MULTIPLE = 128
+"""Rows of the embedding are padded to a multiple of this: matrix kernels are fastest on whole tiles."""
+
+
+@dataclass(slots=True)
+class Cache:
+    """Keys and values of the positions already seen, of every layer: each (layers, B, K, context, D)."""
+
+    keys: Tensor
+    values: Tensor
+    length: int = 0
+
+
+class Attention(nn.Module):
+    """Causal self-attention with grouped key/value heads (arXiv 2305.13245; all heads have their own in GPT-2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_width = config.heads, config.key_value_heads, config.head_width
+        self.dropout = config.dropout
+        self.qkv = nn.Linear(config.width, (self.heads + 2 * self.kv_heads) * self.head_width, bias=config.bias)
+        self.out = nn.Linear(self.heads * self.head_width, config.width, bias=config.bias)
+
+    def forward(
+        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None = None, layer: int = 0
+    ) -> Tensor:
+        batch, length, _ = x.shape
+        split = [self.heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width]
+        q, k, v = self.qkv(x).split(split, dim=-1)  # (B, T, H D), (B, T, K D) twice
+        q = q.view(batch, length, self.heads, self.head_width).transpose(1, 2)  # (B, H, T, D)
+        k = k.view(batch, length, self.kv_heads, self.head_width).transpose(1, 2)  # (B, K, T, D)
+        v = v.view(batch, length, self.kv_heads, self.head_width).transpose(1, 2)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        if cache is not None:
+            end = cache.length + length
+            cache.keys[layer, :batch, :, cache.length : end] = k
+            cache.values[layer, :batch, :, cache.length : end] = v
+            k, v = cache.keys[layer, :batch, :, :end], cache.values[layer, :batch, :, :end]
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            is_causal=mask is None and length > 1,
+            dropout_p=self.dropout if self.training else 0.0,
+            enable_gqa=self.kv_heads != self.heads,
+        )  # (B, H, T, D)
+        out: Tensor = self.out(y.transpose(1, 2).reshape(batch, length, -1))
+        return out
+
+
+class GeluMLP(nn.Module):
+    """GPT-2's feed-forward layer. Its GELU is the tanh form, which takes five times as long on a CPU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.approximate = "tanh" if config.activation == "gelu_tanh" else "none"
+        self.up = nn.Linear(config.width, config.ffn_width, bias=config.bias)
+        self.out = nn.Linear(config.ffn_width, config.width, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(F.gelu(self.up(x), approximate=self.approximate))
+        return y
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer (arXiv 2002.05202). Gate and up projection are one matrix: one call, same numbers."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.width, 2 * config.ffn_width, bias=config.bias)
+        self.out = nn.Linear(config.ffn_width, config.width, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        y: Tensor = self.out(F.silu(gate) * up)
+        return y
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each on the normalised stream and added to it (pre-norm)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = _norm(config)
+        self.attention = Attention(config)
+        self.mlp_norm = _norm(config)
+        self.mlp = SwiGLU(config) if config.activation == "swiglu" else GeluMLP(config)
+        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+
+    def forward(
+        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None = None, layer: int = 0
+    ) -> Tensor:
+        x = x + self.drop(self.attention(self.attention_norm(x), rope, mask, cache, layer))
+        out: Tensor = x + self.drop(self.mlp(self.mlp_norm(x)))
+        return out
+
+
+class Decoder(nn.Module):
+    """Token ids to hidden states (`forward`), and from there to logits (`head`) or to a loss (`cross_entropy`)."""
+
+    rope: Tensor | None
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        rows = -(-vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+        self.embedding = nn.Embedding(rows, config.width)
+        self.positions = nn.Embedding(config.context, config.width) if config.position == "learned" else None
+        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = _norm(config)
+        self.unembedding = None if config.tied else nn.Linear(config.width, rows, bias=False)
+        self.register_buffer("rope", rope_table(config) if config.position == "rope" else None, persistent=False)
+        self.recompute = False
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """GPT-2's: normal with standard deviation 0.02, and less by √(2 layers) where a branch joins the stream."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                std = 0.02 / math.sqrt(2 * self.config.layers) if name.endswith("out.weight") else 0.02
+                parameter.normal_(0.0, std, generator=generator)
+            elif name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.fill_(1.0)
+
+    def reset_rope(self) -> None:
+        """Fill the table of rotary positions in again, after the model was made without memory (on `meta`)."""
+        if self.rope is not None:
+            self.rope = rope_table(self.config).to(self.embedding.weight.device)
+
+    def parameter_count(self) -> int:
+        """Parameters as papers count them: the vocabulary without its padding."""
+        padding = self.embedding.num_embeddings - self.vocab_size
+        matrices = 1 if self.unembedding is None else 2
+        return sum(p.numel() for p in self.parameters()) - matrices * padding * self.config.width
+
+    def forward(self, ids: Tensor, eot: int | None = None, cache: Cache | None = None) -> Tensor:
+        """Hidden states (B, T, C) of `ids` (B, T).
+
+        With `eot`, a document sees nothing before the end-of-text token it starts with, and its positions count
+        from there, so that it fares packed as it does alone. With `cache`, `ids` go on where the cache ends.
+        """
+        start, length = (cache.length if cache else 0), ids.shape[1]
+        mask = None
+        positions = torch.arange(start, start + length, device=ids.device)  # (T,)
+        if eot is not None:
+            starts = ids == eot
+            documents = starts.cumsum(1)  # (B, T)
+            mask = (documents[:, None, :, None] == documents[:, None, None, :]).tril()  # (B, 1, T, T)
+            positions = positions - torch.where(starts, positions, 0).cummax(1).values  # (B, T)
+        elif start and length > 1:
+            mask = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
+        x = self.embedding(ids)
+        if self.positions is not None:
+            x = x + self.positions(positions)
+        x = self.drop(x)
+        # Rotary positions are relative, so a document's own count makes no difference to it.
+        rope = None if self.rope is None else self.rope[:, start : start + length]
+        for layer, block in enumerate(self.blocks):
+            if self.recompute and self.training:
+                x = checkpoint(block, x, rope, mask, use_reentrant=False)
+            else:
+                x = block(x, rope, mask, cache, layer)
+        if cache is not None:
+            cache.length += length
+        hidden: Tensor = self.norm(x)
+        return hidden
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix (V, C) that turns hidden states into logits."""
+        return self.embedding.weight if self.unembedding is None else self.unembedding.weight
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits over the vocabulary, without its padding."""
+        return F.linear(hidden, self.head_weight)[..., : self.vocab_size].float()
+
+    def new_cache(self, batch: int) -> Cache:
+        """An empty cache for `batch` sequences of up to `context` positions."""
+        config, weight = self.config, self.embedding.weight
+        shape = (config.layers, batch, config.key_value_heads, config.context, config.head_width)
+        dtype = torch.get_autocast_dtype(weight.device.type) if torch.is_autocast_enabled(weight.device.type) else None
+        keys = torch.empty(shape, device=weight.device, dtype=dtype or weight.dtype)
+        return Cache(keys, torch.empty_like(keys))
+
+
+def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = 0) -> Tensor:
+    """Mean loss in nats of `targets` (N,) given `hidden` (N, C) and the head's `weight` (V, C).
+
+    Works on `rows` positions at a time (0: as many as make a million logits, 32 million on a GPU), so that logits never
+    bound the batch.
+    """
+    loss: Tensor = _CrossEntropy.apply(hidden, weight, targets, rows)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The head and its loss in one, with the gradient made in the forward pass.
+
+    Logits of a chunk turn in place into their own gradient (softmax minus one-hot), while they are in cache: two
+    passes over memory less than autograd's, and none of the logits are kept. The plain backward of a scalar loss is
+    that gradient times a number.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int) -> Tensor:
+        count, vocabulary = targets.numel(), weight.shape[0]
+        rows = rows or max(64, (1 << (25 if weight.is_cuda else 20)) // vocabulary)
+        need = any(ctx.needs_input_grad[:2])
+        if torch.is_autocast_enabled(weight.device.type):
+            dtype = torch.get_autocast_dtype(weight.device.type)
+            hidden_used, weight_used = hidden.to(dtype), weight.to(dtype)
+        else:
+            hidden_used, weight_used = hidden, weight
+        loss = torch.zeros((), device=weight.device, dtype=torch.float32)
+        d_hidden = torch.empty_like(hidden) if need else None
+        d_weight = torch.zeros_like(weight) if need else None
+        with torch.autocast(weight.device.type, enabled=False):
+            for start in range(0, count, rows):
+                part, target = hidden_used[start : start + rows], targets[start : start + rows, None]
+                log_p = F.log_softmax((part @ weight_used.T).float(), dim=-1)  # (rows, V)
+                loss -= log_p.gather(1, target).sum()
+                if d_hidden is not None and d_weight is not None:
+                    d_logits = log_p.exp_()
+                    d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=d_logits.dtype))
+                    d_logits = d_logits.to(weight_used.dtype)
+                    d_hidden[start : start + rows] = d_logits @ weight_used
+                    if d_logits.dtype == d_weight.dtype:
+                        d_weight.addmm_(d_logits.T, part)
+                    else:
+                        d_weight += d_logits.T @ part
+        if need:
+            ctx.save_for_backward(d_hidden, d_weight)
+        ctx.count = count
+        return loss / count
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_weight = ctx.saved_tensors
+        scale = grads[0] / ctx.count
+        return d_hidden * scale, d_weight * scale, None, None
+
+
+def rope_table(config: ModelConfig) -> Tensor:
+    """Cosines and sines of rotary positions (arXiv 2104.09864), (2, context, D/2) in float32."""
+    half = torch.arange(0, config.head_width, 2, dtype=torch.float32, device="cpu")
+    frequencies = config.rope_theta ** (-half / config.head_width)  # radians a position
+    if config.rope_scaling is not None:
+        frequencies = _scaled(frequencies, config.rope_scaling)
+    angles = torch.outer(torch.arange(config.context, dtype=torch.float32, device="cpu"), frequencies)
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def _scaled(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Llama 3.1's stretch for long contexts: slow waves by `factor`, fast ones not at all, a ramp between."""
+    turns = scaling.original_context * frequencies / (2 * math.pi)  # how often a wave turns within the old context
+    ramp = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    keep = ramp.clamp(0, 1)
+    return frequencies * (keep + (1 - keep) / scaling.factor)
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Turn each pair (x[i], x[i + D/2]) of `x` (B, H, T, D) by its position's angle."""
+    cos, sin = rope[0].to(x.dtype), rope[1].to(x.dtype)  # (T, D/2)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def _norm(config: ModelConfig) -> nn.Module:
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.width, eps=config.norm_eps)
+    return nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias)

@@ -1,0 +1,146 @@
+"""`train`: what is already done, what has changed since, and the books of a finished run.
+
+Imports torch only to train.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from llmdata.engine.session import Session
+from llmdata.errors import ChangedError, InputError
+from llmdata.storage import manifest
+from llmdata.storage.manifest import Manifest
+from llmdata.storage.place import Place
+from llmdata.storage.token_index import TokenIndex, load_index, verify_shards
+from llmdata.train.config import TrainConfig
+from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER
+
+TASK = "train"
+METRICS, SAMPLES, CURVE = "metrics.jsonl", "samples.jsonl", "loss.svg"
+_OURS = (CHECKPOINTS, METRICS, SAMPLES, CURVE, MODEL, TOKENIZER, "export")
+
+_FREE = ("device", "compile", "recompute", "threads", "checkpoint_every", "keep_last", "keep_best")
+"""Settings that may change between two halves of a run: they decide how it is done, not what is computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A finished run. Losses in nats a token; `seconds` are of training, without evaluation and samples."""
+
+    steps: int
+    tokens: int
+    parameters: int
+    loss: float
+    val_loss: float | None
+    perplexity: float | None
+    bits_per_byte: float | None
+    seconds: float
+    tokens_per_second: float
+    checkpoint: str
+    sample_before: str | None
+    sample_after: str | None
+    fresh: bool = True
+    """False if the run was finished before and nothing has been done."""
+
+
+def train(tokens: Place, out: Place, config: TrainConfig, session: Session, rerun: bool = False) -> TrainResult:
+    """Train a model on the tokens folder `tokens` into `out`, or go on where an earlier run stopped.
+
+    Raises ChangedError if `out` was made with other settings or tokens (`rerun` starts anew), InputError if the tokens
+    disagree with their index, and StoppedEarly after saving when the session wants to stop. Holding the lock of `out`
+    is up to the caller.
+    """
+    index = load_index(tokens)
+    settings = _deciding(config)
+    source = {
+        "tokenizer": index.tokenizer_digest,
+        "vocab_size": index.vocab_size,
+        "shards": {name: [shard.sha256 for shard in split.shards] for name, split in sorted(index.splits.items())},
+    }
+    fingerprint = manifest.digest({"settings": settings, "tokens": source})
+    finished, stamp = manifest.find(out, TASK), manifest.stamp_of(out)
+    if rerun and (stamp is None or stamp.get("fingerprint") != fingerprint):
+        _clear(out)
+        finished = stamp = None
+    if stamp is not None and stamp.get("fingerprint") != fingerprint:
+        raise ChangedError(
+            f"{out}: this model was trained with other {_what_changed(stamp, settings, source)}. Give --rerun to train "
+            "it anew, or another --out to keep it."
+        )
+    if finished is not None and finished.fingerprint == fingerprint:
+        return TrainResult(**finished.counts["train"] | finished.cost, fresh=False)
+
+    _check_shards(index, tokens)
+    # Recorded, because the number of threads decides the last bits of a sum: a resumed run has to use the same.
+    threads = config.threads or (stamp or {}).get("threads") or len(os.sched_getaffinity(0))
+    manifest.save_stamp(
+        out, TASK, {"fingerprint": fingerprint, "settings": settings, "tokens": source, "threads": threads}
+    )
+    from llmdata.train.loop import Trainer
+
+    result = Trainer(tokens, index, out, config, session, threads).run()
+    record = asdict(result)
+    del record["fresh"]
+    cost = {key: record.pop(key) for key in ("seconds", "tokens_per_second")}
+    outputs = [
+        manifest.output_of(out, path, rows)
+        for path, rows in (
+            (METRICS, config.steps),
+            (SAMPLES, 0),
+            (CURVE, 0),
+            (MODEL, 0),
+            (f"{result.checkpoint}/model.safetensors", result.parameters),
+            (f"{result.checkpoint}/optimizer.safetensors", 0),
+        )
+        if (out / path).exists()
+    ]
+    inputs = [{"path": shard.path, "sha256": shard.sha256} for split in index.splits.values() for shard in split.shards]
+    Manifest(TASK, fingerprint, inputs, outputs, {"train": record}, cost).save(out)
+    return result
+
+
+def _deciding(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide what is computed."""
+    settings = config.model_dump(mode="json", exclude=set(_FREE))
+    settings["model"] = config.architecture.model_dump(mode="json")
+    settings["data"].pop("micro_batch")
+    settings["loop"] = {"steps": config.steps}
+    return settings
+
+
+def _what_changed(stamp: dict[str, Any], settings: dict[str, Any], source: dict[str, Any]) -> str:
+    changed = [f"train.{key}" for key in _differences(stamp.get("settings", {}), settings)]
+    if stamp.get("tokens") != source:
+        changed.append("tokens")
+    return ", ".join(changed) or "settings"
+
+
+def _differences(old: Any, new: dict[str, Any]) -> list[str]:
+    if not isinstance(old, dict):
+        return []
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(after, dict) and isinstance(before, dict):
+            found += [f"{key}.{inner}" for inner in _differences(before, after)]
+        elif before != after:
+            found.append(f"{key} ({before} → {after})")
+    return found
+
+
+def _check_shards(index: TokenIndex, tokens: Place) -> None:
+    # Only the shards: the Parquet files that say which document lies where may have stayed on another machine.
+    problems = verify_shards(replace(index, documents=[]), tokens)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{more}: the tokens are not what index.json says; make them again with --rerun")
+
+
+def _clear(out: Place) -> None:
+    """Remove what an earlier run left, and nothing else."""
+    manifest.forget(out, TASK)
+    for name in _OURS:
+        (out / name).remove()

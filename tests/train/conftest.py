@@ -1,0 +1,22 @@
+"""Fixtures of the training tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmdata.storage.place import Place
+from tests.train.corpus import SENTENCES, write_tokens
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = Place.of(tmp_path_factory.mktemp("tokens"))
+    write_tokens(folder, SENTENCES * 8)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Place:
+    return Place.of(tmp_path / "model")
