@@ -6,7 +6,7 @@ from typing import Any
 
 from llmdata.audit.folders import Source, look_at, stages_of
 from llmdata.audit.funnel import read_funnel
-from llmdata.audit.tables import Tables, parquet_facts, parquet_rows
+from llmdata.audit.tables import Tables, parquet_facts, parquet_rows, warc_text
 from llmdata.audit.vocabulary import load_vocabulary
 from llmdata.errors import InputError
 from llmdata.storage.manifest import stamp_of
@@ -64,8 +64,15 @@ def sample(source: Source, count: int, where: str | None = None) -> list[dict[st
     tables = Tables(source)
     if where is not None:
         return tables.records(f"SELECT * FROM docs WHERE ({where}\n) LIMIT {count}")
-    if source.kind in ("warc", "crawl", "jsonl"):
+    if source.kind == "jsonl":
         return tables.records(f"SELECT * FROM docs LIMIT {count}")
+    if source.kind in ("warc", "crawl"):
+        records = tables.records("SELECT * FROM docs WHERE type IN ('response', 'resource', 'conversion')")
+        spread = [
+            records[len(records) * number // min(count, len(records))] for number in range(min(count, len(records)))
+        ]
+        places = {str(file): file for file in source.files}
+        return [row | {"text": warc_text(places[row["file"]], row["offset"], 10 * SNIPPET)} for row in spread]
     rows: list[dict[str, Any]] = []
     sizes = [parquet_rows(file) for file in source.files]
     total = sum(sizes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmdata.audit.folders import Source
 from llmdata.errors import InputError
+from llmdata.storage.parquet import open_parquet
 from llmdata.storage.place import Place
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def warc_records(file: Place) -> Iterator[dict[str, Any]]:
                     "status": http.status_code if http is not None else None,
                     "content_type": (http or record.headers).get("Content-Type"),
                     "length": record.content_length,
-                    "file": file.name,
+                    "file": str(file),
                     "offset": record.stream_pos,
                 }
         except (OSError, ValueError, RuntimeError) as error:
@@ -138,12 +139,20 @@ def parquet_facts(files: Sequence[Place]) -> dict[str, Any]:
 
 def parquet_rows(file: Place) -> int:
     """Rows of a Parquet file by its footer; raises InputError if it cannot be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with file.open() as stream:
+        rows: int = open_parquet(stream, str(file)).metadata.num_rows
+    return rows
+
+
+def warc_text(file: Place, offset: int, characters: int) -> str:
+    """The beginning of the payload of the record at `offset`, decoded; empty if it is none that can be shown."""
+    from fastwarc.warc import ArchiveIterator
 
     with file.open() as stream:
+        stream.seek(offset)
         try:
-            rows: int = pq.ParquetFile(stream).metadata.num_rows
-        except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
-            raise InputError(f"{file}: not a readable Parquet file: {error}") from None
-    return rows
+            record = next(iter(ArchiveIterator(stream, parse_http=True, auto_decode="all")), None)
+            raw = record.reader.read(4 * characters) if record is not None else b""
+            return raw.decode(record.http_charset or "utf-8", "replace")[:characters] if record is not None else ""
+        except (OSError, ValueError, RuntimeError, LookupError) as error:
+            return f"(cannot be decoded: {error})"
