@@ -1,0 +1,1 @@
+"""Deduplication: by address, by content, and near-duplicates by MinHash."""

@@ -1,0 +1,55 @@
+"""What the keep rule and the scope of a dedup look at in a document."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from llmdata.dedup.words import Array, Counts
+    from llmdata.document import Document
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OLDEST = -(1 << 63)
+
+
+def ranks(docs: Sequence[Document], keep: str) -> Counts:
+    """A number for each document; of a cluster the document with the greatest stays, of equals the first."""
+    if keep == "longest":
+        return np.array([len(doc.text) for doc in docs], np.int64)
+    if keep == "newest":
+        return np.array([microseconds(doc.date) for doc in docs], np.int64)
+    return np.zeros(len(docs), np.int64)
+
+
+def microseconds(date: str) -> int:
+    """Microseconds since 1970 of an ISO 8601 date or a 14-digit timestamp, in UTC where it names no zone.
+
+    What is neither is older than all dates.
+    """
+    date = date.strip()
+    try:
+        if len(date) == 14 and date.isdigit():
+            date = f"{date[:8]}T{date[8:]}"
+        moment = datetime.fromisoformat(date)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (moment - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, OverflowError):
+        return _OLDEST
+
+
+def scope_salts(docs: Sequence[Document], scope: str) -> Array:
+    """What to XOR into a document's keys, so that documents of different dumps never agree where the scope is a dump."""
+    if scope == "all":
+        return np.zeros(len(docs), np.uint64)
+    salts = {dump: _salt(dump) for dump in {doc.dump for doc in docs}}
+    return np.array([salts[doc.dump] for doc in docs], np.uint64)
+
+
+def _salt(dump: str) -> int:
+    digest = hashlib.blake2b(dump.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -1,0 +1,265 @@
+"""The reduce side for whole documents: from the keys of all parts to the rows of each part that go.
+
+Every band is sorted by itself, on disk where it does not fit into memory: documents that agree in a band stand next to each
+other and become edges. Union–find joins the edges of all bands into clusters, and of each cluster the document that the
+keep rule ranks highest stays, of equals the first. A band is one step with a manifest; a killed run goes on after the last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmdata.dedup.clusters import UnionFind
+from llmdata.dedup.shuffle import DocumentShuffle, drops_schema
+from llmdata.dedup.sort import Sorter, sorter
+from llmdata.dedup.verify import Verifier
+from llmdata.engine.session import Session
+from llmdata.storage import manifest
+from llmdata.storage.manifest import Manifest
+from llmdata.storage.parquet import open_parquet, write_table
+from llmdata.storage.place import Place, remove_partials
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    Numbers = np.ndarray[Any, Any]
+
+READ_ROWS = 1 << 16
+BYTES_A_DOCUMENT = 16
+PROCESS = 200_000_000
+"""Memory of Python and its libraries, which the user's bound covers too (bytes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The key tables in order. A document's number is its place in all of them together."""
+
+    places: list[Place]
+    offsets: list[int]
+    """First number of each part, then the number of all documents."""
+
+    @classmethod
+    def of(cls, folder: Place) -> Parts:
+        places, offsets = folder.children("part-*.parquet"), [0]
+        for place in places:
+            with place.open() as stream:
+                offsets.append(offsets[-1] + open_parquet(stream, str(place)).metadata.num_rows)
+        return cls(places, offsets)
+
+    def read(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The rows of all parts, each batch with the number of its first document."""
+        for place, number in zip(self.places, self.offsets, strict=False):
+            with place.open() as stream:
+                for batch in open_parquet(stream, str(place)).iter_batches(READ_ROWS, columns=list(columns)):
+                    yield number, batch
+                    number += batch.num_rows
+
+
+def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session) -> None:
+    """From the key tables in `keys` to `out/drops/part-*.parquet`, one beside each; see `DocumentShuffle.resolve`.
+
+    The result depends on the keys and the settings alone: not on workers, memory, or how documents lie in parts.
+    """
+    began = time.monotonic()
+    parts = Parts.of(keys)
+    state = {"stage": shuffle.name, "version": shuffle.version, "config": shuffle.config.model_dump(mode="json")}
+    inputs = [{"path": place.name, "bytes": place.size(), "stamp": place.stamp()} for place in parts.places]
+    fingerprint = manifest.digest([state, inputs])
+    if _finished(out, "drops", fingerprint):
+        return
+    for folder in ("drops", "edges"):
+        remove_partials(out / folder)
+    documents = parts.offsets[-1]
+    memory = shuffle.config.memory - PROCESS - BYTES_A_DOCUMENT * documents
+    stage = f"{shuffle.name} clusters"
+    session.progress.start(stage, len(shuffle.bands) + 1, "steps")
+    with sorter(out, max(memory, shuffle.config.memory // 4), session.workers) as sort:
+        edges = []
+        for number, band in enumerate(shuffle.bands):
+            session.stop.check()
+            task, path = f"band-{number:03}", f"edges/band-{number:03}.parquet"
+            if not _finished(out, task, fingerprint):
+                rows = _write_edges(out / path, _edges(parts, band, sort))
+                output = manifest.output_of(out, path, rows)
+                Manifest(task, fingerprint, inputs, [output], cost=_cost(began)).save(out)
+            edges.append(out / path)
+            session.progress.advance(stage, 1)
+        session.stop.check()
+        sets = UnionFind(documents)
+        for place in edges:
+            for left, right in _read_edges(place):
+                sets.union(left, right)
+        outputs = _write_drops(shuffle, parts, sets, sort, out)
+    Manifest("drops", fingerprint, inputs, outputs, cost=_cost(began)).save(out)
+    session.progress.advance(stage, 1)
+    session.progress.finish(stage, documents=documents, duplicates=sum(output.rows for output in outputs))
+    _tidy(out, {place.name for place in parts.places}, len(shuffle.bands))
+
+
+def _finished(out: Place, task: str, fingerprint: str) -> bool:
+    found = manifest.find(out, task)
+    return (
+        found is not None
+        and found.fingerprint == fingerprint
+        and all((out / output.path).exists() and (out / output.path).size() == output.bytes for output in found.outputs)
+    )
+
+
+def _cost(began: float) -> dict[str, float]:
+    return {"seconds": round(time.monotonic() - began, 3)}
+
+
+def _edges(parts: Parts, band: Sequence[str], sort: Sorter) -> Iterator[tuple[Numbers, Numbers]]:
+    """(first document, other document) for all that agree in `band` with the first one that has its key."""
+    import pyarrow as pa
+
+    schema = pa.schema([*((name, pa.uint64()) for name in band), ("doc", pa.int64())])
+
+    def keyed() -> Iterator[pa.RecordBatch]:
+        for number, batch in parts.read(band):
+            docs = pa.array(np.arange(number, number + batch.num_rows))
+            rows = pa.RecordBatch.from_arrays([*batch.columns, docs], schema=schema)
+            yield rows.filter(batch.column(0).is_valid())
+
+    carried: list[Numbers] = []
+    for batch in sort.sort(keyed(), schema, [*band, "doc"]):
+        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+        if carried:
+            columns = [np.concatenate([before, now]) for before, now in zip(carried, columns, strict=True)]
+        if not len(columns[0]):
+            continue
+        *keys, docs = columns
+        new = np.ones(len(docs), bool)
+        new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+        firsts = np.flatnonzero(new)
+        heads = docs[firsts][np.cumsum(new) - 1]
+        yield heads[~new], docs[~new]
+        # The last key may go on in the next batch: its first document waits there for the others.
+        carried = [column[firsts[-1] : firsts[-1] + 1] for column in columns]
+
+
+def _write_edges(place: Place, edges: Iterable[tuple[Numbers, Numbers]]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("first", pa.int64()), ("other", pa.int64())])
+    rows = 0
+    with place.writer() as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for heads, docs in edges:
+            rows += len(docs)
+            writer.write_batch(pa.RecordBatch.from_arrays([pa.array(heads), pa.array(docs)], schema=schema))
+    return rows
+
+
+def _read_edges(place: Place) -> Iterator[tuple[Numbers, Numbers]]:
+    with place.open() as stream:
+        for batch in open_parquet(stream, str(place)).iter_batches(READ_ROWS):
+            yield batch.column(0).to_numpy(), batch.column(1).to_numpy()
+
+
+def _write_drops(
+    shuffle: DocumentShuffle, parts: Parts, sets: UnionFind, sort: Sorter, out: Place
+) -> list[manifest.Output]:
+    """Choose who stays, and write the rows of all clusters into one table a part."""
+    import pyarrow as pa
+
+    sets.flatten()
+    sizes = np.zeros(len(sets.parents), np.uint32)
+    chosen_schema = pa.schema([("doc", pa.int64()), ("kept", pa.int64()), ("duplicate_of", pa.string())])
+
+    def chosen() -> Iterator[pa.RecordBatch]:
+        for docs, kept, ids in _choose(shuffle, parts, sets, sort.share(2)):
+            np.add.at(sizes, kept, 1)
+            yield pa.RecordBatch.from_arrays([pa.array(docs), pa.array(kept), ids], schema=chosen_schema)
+
+    outputs: list[manifest.Output] = []
+    rows = _Rows(sort.share(2).sort(chosen(), chosen_schema, ["doc"]))
+    for place, begin, end in zip(parts.places, parts.offsets, parts.offsets[1:], strict=False):
+        path = f"drops/{place.name}"
+        tables = (_drops(batch, begin, sizes) for batch in rows.below(end))
+        written = write_table(out / path, tables, drops_schema())
+        outputs.append(manifest.output_of(out, path, written))
+    return outputs
+
+
+def _drops(batch: pa.RecordBatch, begin: int, sizes: Numbers) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    docs, kept = batch.column("doc").to_numpy(), batch.column("kept").to_numpy()
+    size = sizes[kept].astype(np.int64)
+    table = pa.RecordBatch.from_arrays(
+        [pa.array(docs - begin), pa.array(docs != kept), batch.column("duplicate_of"), pa.array(size)],
+        schema=drops_schema(),
+    )
+    return table.filter(pa.array(size > 1))  # verification may leave a document alone
+
+
+class _Rows:
+    """Rows sorted by `doc`, taken in ranges."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._left: pa.RecordBatch | None = None
+
+    def below(self, end: int) -> Iterator[pa.RecordBatch]:
+        """What is left of the documents before number `end`."""
+        while (batch := self._left or next(self._batches, None)) is not None:
+            cut = int(np.searchsorted(batch.column("doc").to_numpy(), end))
+            self._left = batch.slice(cut) if cut < batch.num_rows else None
+            yield batch.slice(0, cut)
+            if self._left is not None:
+                return
+
+
+def _choose(
+    shuffle: DocumentShuffle, parts: Parts, sets: UnionFind, sort: Sorter
+) -> Iterator[tuple[Numbers, Numbers, pa.Array]]:
+    """For the documents of all clusters: their numbers, and number and id of the one that stays."""
+    import pyarrow as pa
+
+    roots = sets.parents
+    shared = np.zeros(len(roots), bool)
+    shared[roots[np.flatnonzero(roots != np.arange(len(roots), dtype=roots.dtype))]] = True
+    fields = [("label", pa.int64()), ("rank", pa.int64()), ("doc", pa.int64()), ("id", pa.string())]
+    columns = ["rank", "id"]
+    if shuffle.verify:
+        fields.append(("shingles", pa.list_(pa.uint32())))
+        columns.append("shingles")
+    schema = pa.schema(fields)
+
+    def members() -> Iterator[pa.RecordBatch]:
+        for number, batch in parts.read(columns):
+            labels = roots[number : number + batch.num_rows]
+            docs = np.arange(number, number + batch.num_rows)
+            rank, *others = (batch.column(name) for name in columns)
+            arrays = [pa.array(labels.astype(np.int64)), rank, pa.array(docs), *others]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema).filter(pa.array(shared[labels]))
+
+    verifier = Verifier(shuffle.verify) if shuffle.verify else None
+    last_label, last_doc, last_id = -1, -1, ""
+    for batch in sort.sort(members(), schema, ["label", "-rank", "doc"]):
+        labels, docs = batch.column("label").to_numpy(), batch.column("doc").to_numpy()
+        if verifier:
+            kept, ids = verifier.assign(labels, docs, batch.column("id").to_pylist(), batch.column("shingles"))
+            yield docs, kept, pa.array(ids, pa.string())
+            continue
+        new = np.diff(labels, prepend=last_label) != 0
+        heads = np.append(last_doc, docs[new])[np.cumsum(new)]
+        head_ids = pa.concat_arrays([pa.array([last_id], pa.string()), batch.column("id").filter(pa.array(new))])
+        yield docs, heads, head_ids.take(pa.array(np.cumsum(new)))
+        last_label, last_doc, last_id = int(labels[-1]), int(heads[-1]), head_ids[-1].as_py()
+
+
+def _tidy(out: Place, names: set[str], bands: int) -> None:
+    """Remove the edges, which nobody needs any more, and the drops of parts that are gone."""
+    (out / "edges").remove()
+    for number in range(bands):
+        manifest.forget(out, f"band-{number:03}")
+    for place in (out / "drops").children("part-*.parquet"):
+        if place.name not in names:
+            place.remove()

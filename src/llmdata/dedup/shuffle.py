@@ -1,0 +1,117 @@
+"""A stage that has to see all documents: keys of each on the map side, and on the reduce side what to drop.
+
+The pass that writes the documents writes a table of keys beside each part, row for row (`dedup/NAME/keys/part-00000.parquet`).
+`resolve` turns all of them into a table of drops for each part (`dedup/NAME/drops/part-00000.parquet`), and the pass
+that reads the documents next applies it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from llmdata.document import Document, Rejection
+from llmdata.storage.place import Place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from llmdata.dedup.config import ShuffleConfig
+    from llmdata.engine.session import Session
+
+DUPLICATE = "duplicate"
+
+
+class Shuffle(Protocol):
+    """What a pass needs of such a stage. `version` grows when its decisions change."""
+
+    name: str
+    version: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the key table."""
+
+    def keys(self, docs: Sequence[Document]) -> pa.RecordBatch:
+        """One row a document, in their order."""
+
+    def resolve(self, keys: Place, out: Place, session: Session) -> None:
+        """From all parts in the folder `keys` to `out/drops/part-*.parquet`; what is up to date is left as it is."""
+
+
+class DocumentShuffle(ABC):
+    """A shuffle that compares whole documents. Its key table has `id`, `rank` (see `rank.ranks`) and its bands."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    config: ShuffleConfig
+    bands: tuple[tuple[str, ...], ...]
+    """Documents that agree in all columns (uint64) of any of these groups are duplicates; null agrees with nothing."""
+    verify: float | None = None
+    """Drop a document only if it is as similar (Jaccard, by the sets in column `shingles`) to the one that stays."""
+
+    @property
+    @abstractmethod
+    def schema(self) -> pa.Schema: ...
+
+    @abstractmethod
+    def keys(self, docs: Sequence[Document]) -> pa.RecordBatch: ...
+
+    def resolve(self, keys: Place, out: Place, session: Session) -> None:
+        from llmdata.dedup.resolve import resolve
+
+        resolve(self, keys, out, session)
+
+
+@cache
+def drops_schema() -> pa.Schema:
+    """Of a table of drops: the rows of one part that are in a cluster of more than one document, by row."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("row", pa.int64()),
+            ("drop", pa.bool_()),
+            ("duplicate_of", pa.string()),
+            ("cluster_size", pa.int64()),
+        ]
+    )
+
+
+class Verdict(NamedTuple):
+    """On one document of a cluster; `duplicate_of` is the id of the one that stays."""
+
+    drop: bool
+    duplicate_of: str
+    cluster_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drops:
+    """The verdicts on the documents of one part, by row; the other rows are unlike any other document."""
+
+    stage: str
+    verdicts: dict[int, Verdict]
+
+    def apply(self, doc: Document, row: int) -> Document | Rejection:
+        """Reject the document at `row`, or let it pass, with `metadata[stage]` naming the size of its cluster."""
+        verdict = self.verdicts.get(row)
+        if verdict is None:
+            return doc
+        if verdict.drop:
+            return Rejection(doc, self.stage, DUPLICATE, f"duplicate of {verdict.duplicate_of}")
+        doc.metadata[self.stage] = {"cluster_size": verdict.cluster_size}
+        return doc
+
+
+def load_drops(place: Place, stage: str) -> Drops:
+    """Read the table of drops of one part, which the stage `stage` has made."""
+    from llmdata.storage.parquet import open_parquet
+
+    with place.open() as stream:
+        columns: dict[str, list[Any]] = open_parquet(stream, str(place)).read().to_pydict()
+    verdicts = map(Verdict, columns["drop"], columns["duplicate_of"], columns["cluster_size"])
+    return Drops(stage, dict(zip(columns["row"], verdicts, strict=True)))
