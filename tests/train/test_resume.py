@@ -1,0 +1,189 @@
+"""A run that is stopped or killed and started again ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmdata.engine.session import Session, Silent
+from llmdata.errors import ChangedError, InputError, LlmdataError, StoppedEarly
+from llmdata.storage.place import Place
+from llmdata.train import train
+from llmdata.train.metrics import read_lines, without_times
+from tests.train.corpus import SENTENCES, tiny, write_tokens
+
+
+def records(out: Place) -> list[dict[str, Any]]:
+    return [without_times(line) for name in ("metrics.jsonl", "samples.jsonl") for line in read_lines(out / name)]
+
+
+def weights(out: Place, name: str = "model") -> bytes:
+    folders = (out / "checkpoints").children("step-*")
+    return (folders[-1] / f"{name}.safetensors").read_bytes()
+
+
+class At(Silent):
+    """Calls `do` when so many steps are done."""
+
+    def __init__(self, step: int, do: Any) -> None:
+        self.left, self.do = step, do
+
+    def advance(self, stage: str, count: int, **facts: float | int | str) -> None:
+        self.left -= count
+        if self.left <= 0:
+            self.do()
+
+
+CONFIG = {"model": {"dropout": 0.1}, "loop": {"steps": 60}, "eval_every": 7, "checkpoint_every": 11}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tokens: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    out = Place.of(tmp_path_factory.mktemp("undisturbed"))
+    train(tokens, out, tiny(**CONFIG), Session())
+    return out
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_sigkill_changes_nothing(tokens: Place, tmp_path: Path, undisturbed: Place, optimizer: str) -> None:
+    config = tiny(**CONFIG, optim={"name": optimizer})
+    if optimizer == "muon":
+        undisturbed = Place.of(tmp_path / "undisturbed")
+        train(tokens, undisturbed, config, Session())
+    out = Place.of(tmp_path / "model")
+    for step in (5, 30, 50):
+        pid = os.fork()
+        if pid == 0:
+            train(tokens, out, config, Session(progress=At(step, lambda: os.kill(os.getpid(), signal.SIGKILL))))
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    with open((out / "metrics.jsonl").path, "a") as stream:
+        stream.write('{"step": 50, "tok')  # a line torn by the kill
+    train(tokens, out, config, Session())
+    assert records(out) == records(undisturbed)
+    for file in ("model", "optimizer"):
+        assert weights(out, file) == weights(undisturbed, file)
+
+
+def test_stop_saves_and_goes_on(tokens: Place, out: Place, undisturbed: Place) -> None:
+    session = Session()
+    session.progress = At(20, lambda: setattr(session.stop, "signal", signal.SIGTERM))
+    with pytest.raises(StoppedEarly):
+        train(tokens, out, tiny(**CONFIG), session)
+    assert (out / "checkpoints").children("step-*")[-1].name == "step-000020"
+    train(tokens, out, tiny(**CONFIG), Session())
+    assert records(out) == records(undisturbed)
+
+
+def test_finished_run_does_nothing_and_imports_no_torch(tokens: Place, undisturbed: Place, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(tiny(**CONFIG).model_dump_json())
+    code = (
+        "import sys, json\n"
+        "from llmdata.train import train, TrainConfig\n"
+        "from llmdata.engine.session import Session\n"
+        "from llmdata.storage.place import Place\n"
+        "config = TrainConfig.model_validate_json(open(sys.argv[3]).read())\n"
+        "result = train(Place.of(sys.argv[1]), Place.of(sys.argv[2]), config, Session())\n"
+        "print(json.dumps([result.fresh, result.steps, 'torch' in sys.modules]))\n"
+    )
+    run = [sys.executable, "-c", code, tokens.path, undisturbed.path, str(config)]
+    assert json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout) == [False, 60, False]
+
+
+def test_changed_settings_or_tokens_are_refused_unless_rerun(tokens: Place, out: Place, tmp_path: Path) -> None:
+    train(tokens, out, tiny(), Session())
+    with pytest.raises(ChangedError, match=r"train\.optim\.lr \(0\.01 → 0\.02\)"):
+        train(tokens, out, tiny(optim={"lr": 0.02}), Session())
+    other = Place.of(tmp_path / "other")
+    write_tokens(other, SENTENCES * 9)
+    with pytest.raises(ChangedError, match="tokens"):
+        train(other, out, tiny(), Session())
+    before = records(out)
+    assert train(tokens, out, tiny(optim={"lr": 0.02}), Session(), rerun=True).fresh
+    assert records(out) != before
+    assert not train(tokens, out, tiny(optim={"lr": 0.02}), Session(), rerun=True).fresh, "nothing has changed since"
+
+
+def test_how_it_is_computed_may_change_between_halves(tokens: Place, out: Place, undisturbed: Place) -> None:
+    """Another micro-batch and other checkpoints: the same batches in the same order, losses equal but for rounding."""
+    config = {**CONFIG, "model": {"dropout": 0.0}}
+    whole = Place.of(out.path + "-whole")
+    train(tokens, whole, tiny(**config), Session())
+    session = Session()
+    session.progress = At(20, lambda: setattr(session.stop, "signal", signal.SIGTERM))
+    with pytest.raises(StoppedEarly):
+        train(tokens, out, tiny(**config), session)
+    train(tokens, out, tiny(**config, data={"micro_batch": 3}, keep_last=1), Session())
+    losses = [[line["loss"] for line in read_lines(place / "metrics.jsonl") if "loss" in line] for place in (whole, out)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert len((out / "checkpoints").children()) <= 2
+
+
+def test_shards_that_disagree_with_the_index(out: Place, tmp_path: Path) -> None:
+    folder = Place.of(tmp_path / "tokens")
+    write_tokens(folder, SENTENCES)
+    path = (folder / "train-00001.bin").local()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"train-00001\.bin: sha256"):
+        train(folder, out, tiny(), Session())
+    assert not out.exists()
+
+
+def test_last_and_best_checkpoints_are_kept(tokens: Place, out: Place) -> None:
+    # A rate that is far too high after step 20 would be needed to make the best an early one; a flat one shows the rule.
+    train(tokens, out, tiny(keep_last=1, keep_best=True), Session())
+    kept = (out / "checkpoints").children()
+    losses = {line["step"]: line["val_loss"] for line in read_lines(out / "metrics.jsonl") if "val_loss" in line}
+    best = min((loss, step) for step, loss in losses.items() if step)[1]
+    assert {place.name for place in kept} == {f"step-{best:06d}", "step-000040"}
+
+
+def poisoned(tmp_path: Path) -> Place:
+    """Tokens with noise in the middle: a batch of it is a spike once the sentences are learned."""
+    import random
+
+    letters = sorted(set("".join(SENTENCES)))
+    noise = ["".join(random.Random(i).choices(letters, k=40)) for i in range(60)]
+    folder = Place.of(tmp_path / "poisoned")
+    write_tokens(folder, [*SENTENCES * 4, *noise, *SENTENCES * 12])
+    return folder
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip", "rollback"])
+def test_spikes_are_dealt_with_and_told(tmp_path: Path, policy: str) -> None:
+    folder = poisoned(tmp_path)
+    # One window a batch, so that noise is alone in it.
+    config = tiny(
+        data={"batch_tokens": 32}, loop={"steps": 300, "on_spike": policy, "spike": 1.5}, optim={"lr": 0.005, "schedule": "wsd"}
+    )
+    out, again = Place.of(tmp_path / policy), Place.of(tmp_path / "again")
+    if policy == "stop":
+        with pytest.raises(LlmdataError, match="broken away"):
+            train(folder, out, config, Session())
+        return
+    train(folder, out, config, Session())
+    lines = list(read_lines(out / "metrics.jsonl"))
+    if policy == "skip":
+        assert any(line.get("skipped") for line in lines)
+        return
+    events = [line for line in lines if line.get("event") == "rollback"]
+    assert events
+    assert all(event["to"] < event["step"] for event in events)
+    steps = [line["step"] for line in lines if "event" not in line]
+    assert steps == list(range(301))
+    session = Session()
+    session.progress = At(events[0]["step"], lambda: setattr(session.stop, "signal", signal.SIGTERM))
+    with pytest.raises(StoppedEarly):
+        train(folder, again, config, session)
+    train(folder, again, config, Session())
+    assert records(again) == records(out)
