@@ -1,0 +1,148 @@
+"""C4's line rules (arXiv 1910.10683, section 2.2; TensorFlow Datasets' `c4_utils`).
+
+The defaults are FineWeb's variant: no rule on terminal punctuation, no bad words, 3 words a line counted before
+citations are cut, 5 sentences. C4's own numbers are 5 words, counted after, 3 sentences, and both rules on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from llmdata.config import Section
+from llmdata.document import Document, Rejection
+from llmdata.errors import ConfigError
+from llmdata.resources import resource
+from llmdata.text import count_sentences
+
+_CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+_POLICY = (
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
+)
+
+
+class C4Config(Section):
+    """The rules, in the order in which each line meets them."""
+
+    max_word_length: int | None = Field(1000, ge=1)
+    """Drop a line with a longer word (between white space), in characters; `null` for no limit."""
+    remove_citations: bool = True
+    """Cut `[1]`, `[]`, `[edit]` and `[citation needed]` out of lines."""
+    terminal_punctuation: bool = False
+    """Drop a line that does not end in `.`, `?`, `!` or `"`, or ends in `...`."""
+    min_words_per_line: int = Field(3, ge=0)
+    """Drop a line of fewer words (between white space)."""
+    count_words: Literal["before_citations", "after_citations"] = "before_citations"
+    """Whether the words of a line are counted before or after citations are cut."""
+    lorem_ipsum: bool = True
+    """Reject a page with "lorem ipsum"."""
+    javascript: bool = True
+    """Drop a line with "javascript"."""
+    curly_bracket: bool = True
+    """Reject a page with `{`."""
+    policy: bool = True
+    """Drop a line about terms of use, privacy or cookies."""
+    bad_words: list[str] = []
+    """Reject a page with one of these lists' words between non-letters: `en` for the list in `blocklists/`, or paths
+    of files with one word a line."""
+    min_sentences: int = Field(5, ge=0)
+    """Reject a page with fewer sentences in the lines that are left."""
+
+
+class C4:
+    """Rewrites a page to its good lines, or rejects it. What it dropped is counted in `metadata["c4"]`."""
+
+    name = "c4"
+    version = 1
+
+    def __init__(self, config: C4Config) -> None:
+        self._config = config
+        self._bad_words = _bad_words(tuple(config.bad_words)) if config.bad_words else None
+
+    def __call__(self, doc: Document) -> Document | Rejection:
+        config = self._config
+        kept = []
+        dropped: Counter[str] = Counter()
+        for raw in doc.text.splitlines():
+            line = raw.strip()
+            words = line.split()
+            if config.max_word_length is not None and _longest(line, words, config.max_word_length):
+                dropped["long_word"] += 1
+                continue
+            if config.remove_citations and "[" in line:
+                line, citations = _CITATION.subn("", line)
+                dropped["citation"] += citations
+                if citations and config.count_words == "after_citations":
+                    words = line.split()
+            if config.terminal_punctuation and (not line.endswith((".", "?", "!", '"')) or line.endswith("...")):
+                dropped["no_terminal_punctuation"] += 1
+                continue
+            if len(words) < config.min_words_per_line:
+                dropped["few_words"] += 1
+                continue
+            lowered = line.lower()
+            if config.lorem_ipsum and "lorem ipsum" in lowered:
+                return Rejection(doc, self.name, "lorem_ipsum")
+            if config.javascript and "javascript" in lowered:
+                dropped["javascript"] += 1
+                continue
+            if config.curly_bracket and "{" in line:
+                return Rejection(doc, self.name, "curly_bracket")
+            if config.policy and any(phrase in lowered for phrase in _POLICY):
+                dropped["policy"] += 1
+                continue
+            if self._bad_words and (found := self._bad_words.search(lowered)):
+                return Rejection(doc, self.name, "bad_word", found[0])
+            kept.append(line)
+
+        sentences = _count_up_to(kept, config.min_sentences)
+        if sentences < config.min_sentences:
+            return Rejection(doc, self.name, "few_sentences", f"{sentences} < {config.min_sentences}")
+        text = "\n".join(kept).strip()
+        if text != doc.text:
+            doc.text = text
+            if dropped := +dropped:
+                doc.metadata["c4"] = dict(dropped)
+        return doc
+
+
+def _longest(line: str, words: list[str], limit: int) -> bool:
+    return len(line) > limit and any(len(word) > limit for word in words)
+
+
+def _count_up_to(lines: list[str], enough: int) -> int:
+    """Sentences in `lines`; stops counting at `enough`. A line has at least one."""
+    if len(lines) >= enough:
+        return enough
+    return sum(map(count_sentences, lines))
+
+
+@cache
+def _bad_words(lists: tuple[str, ...]) -> re.Pattern[str]:
+    words: set[str] = set()
+    for name in lists:
+        shipped = resource("blocklists", f"bad_words/{name}.txt")
+        path = shipped if shipped.is_file() else Path(name)
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"clean.c4.bad_words: cannot read {name!r} as a word list: {error}; give a path, or a language that "
+                f"has one: {', '.join(sorted(file.stem for file in shipped.parent.glob('*.txt')))}"
+            ) from None
+        words.update(line.strip().lower() for line in lines if line.strip() and not line.startswith("#"))
+    if not words:
+        raise ConfigError(f"clean.c4.bad_words: there is no word in {', '.join(lists)}")
+    # Longest first, so that the phrase that decided is named whole.
+    choices = "|".join(re.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
+    return re.compile(rf"(?<!\w)(?:{choices})(?!\w)")

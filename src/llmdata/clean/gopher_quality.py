@@ -1,0 +1,118 @@
+"""Gopher's quality rules (arXiv 2112.11446, section A1.1): is this prose at all?
+
+The denominators are those of FineWeb's code: word counts and lengths are over tokens that are not punctuation only,
+the ratios over all tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from llmdata.config import Section
+from llmdata.document import Document, Rejection
+from llmdata.text import is_punctuation
+
+
+class GopherQualityConfig(Section):
+    """Thresholds of the rules, in the order in which they are asked; `null` switches a rule off."""
+
+    min_words: int | None = Field(50, ge=0)
+    """Fewest words, punctuation not counted."""
+    max_words: int | None = Field(100_000, ge=1)
+    """Most words, punctuation not counted."""
+    min_mean_word_length: float | None = Field(3, ge=0)
+    """Least mean length of a word, in characters."""
+    max_mean_word_length: float | None = Field(10, gt=0)
+    """Greatest mean length of a word, in characters."""
+    max_hashes_per_word: float | None = Field(0.1, ge=0)
+    """Most `#` characters for each token."""
+    max_ellipses_per_word: float | None = Field(0.1, ge=0)
+    """Most ellipses (`...` or `…`) for each token."""
+    max_bullet_lines: float | None = Field(0.9, ge=0, le=1)
+    """Greatest share of lines that start with `•` or `-`."""
+    max_ellipsis_lines: float | None = Field(0.3, ge=0, le=1)
+    """Greatest share of lines that end in an ellipsis."""
+    min_words_with_letter: float | None = Field(0.8, ge=0, le=1)
+    """Least share of tokens with a letter in them."""
+    min_stop_words: int | None = Field(2, ge=0)
+    """Fewest stop words."""
+    stop_words: list[str] = ["the", "be", "to", "of", "and", "that", "have", "with"]
+    """Words that any English prose has; matched with their case."""
+    count_stop_words: Literal["distinct", "occurrences"] = "distinct"
+    """What `min_stop_words` counts: different stop words (Gopher, FineWeb) or all their occurrences (DCLM)."""
+
+
+class GopherQuality:
+    """Rejects what does not look like prose; the reason is the name of the threshold."""
+
+    name = "gopher_quality"
+    version = 1
+
+    def __init__(self, config: GopherQualityConfig) -> None:
+        self._config = config
+
+    def __call__(self, doc: Document) -> Document | Rejection:
+        text = doc.text
+        counts = doc.view.word_counts
+        tokens = len(doc.view.words)
+        if not tokens:
+            return Rejection(doc, self.name, "empty")
+
+        words = characters = lettered = 0
+        for word, count in counts.items():
+            if word.isalpha():  # most are, and then both questions are answered
+                lettered += count
+            elif is_punctuation(word):
+                continue
+            elif any(map(str.isalpha, word)):
+                lettered += count
+            words += count
+            characters += count * len(word)
+
+        config = self._config
+        mean = characters / words if words else 0.0
+        lines = text.splitlines() or [""]
+        return (
+            self._below(doc, "min_words", words, config.min_words)
+            or self._above(doc, "max_words", words, config.max_words)
+            or self._below(doc, "min_mean_word_length", mean, config.min_mean_word_length)
+            or self._above(doc, "max_mean_word_length", mean, config.max_mean_word_length)
+            or self._above(doc, "max_hashes_per_word", text.count("#") / tokens, config.max_hashes_per_word)
+            or self._above(
+                doc,
+                "max_ellipses_per_word",
+                (text.count("...") + text.count("…")) / tokens,
+                config.max_ellipses_per_word,
+            )
+            or self._above(
+                doc,
+                "max_bullet_lines",
+                sum(line.lstrip().startswith(("•", "-")) for line in lines) / len(lines),
+                config.max_bullet_lines,
+            )
+            or self._above(
+                doc,
+                "max_ellipsis_lines",
+                sum(line.rstrip().endswith(("...", "…")) for line in lines) / len(lines),
+                config.max_ellipsis_lines,
+            )
+            or self._below(doc, "min_words_with_letter", lettered / tokens, config.min_words_with_letter)
+            or self._below(doc, "min_stop_words", self._stop_words(counts), config.min_stop_words)
+            or doc
+        )
+
+    def _stop_words(self, counts: dict[str, int]) -> int:
+        distinct = self._config.count_stop_words == "distinct"
+        return sum((1 if distinct else counts[word]) for word in set(self._config.stop_words) if word in counts)
+
+    def _below(self, doc: Document, rule: str, value: float, limit: float | None) -> Rejection | None:
+        if limit is None or value >= limit:
+            return None
+        return Rejection(doc, self.name, rule, f"{value:.4g} < {limit:g}")
+
+    def _above(self, doc: Document, rule: str, value: float, limit: float | None) -> Rejection | None:
+        if limit is None or value <= limit:
+            return None
+        return Rejection(doc, self.name, rule, f"{value:.4g} > {limit:g}")

@@ -1,0 +1,275 @@
+"""The parts of one text that filters look at: lines, paragraphs, words and their hashes, each made once.
+
+Words are cut as the published pipelines cut them (spaCy's English rules: punctuation stands alone, `don't` is two
+tokens, `e.g.` one), closely enough that the filters come to the same decisions, and without spaCy: a text falls apart
+at white space, and what lies between is looked up in a cache of pieces met before. Chinese and Japanese are cut into
+characters (runs of katakana stay whole); Thai, Lao, Khmer and Burmese into orthographic syllables. That makes counts
+and n-grams meaningful where no spaces are, but such words are shorter than English ones: thresholds on word length
+and counts belong in a recipe of that language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+SENTENCE_END = frozenset(
+    # Unicode's property Sentence_Terminal, three Khmer signs and an Arabic one: FineWeb's set of terminal punctuation.
+    "!.?\u0589\u061d\u061e\u061f\u06d4\u0700\u0701\u0702\u07f9\u0837\u0839\u083d\u083e\u0964\u0965\u104a\u104b\u1362\u1367"
+    "\u1368\u166e\u1735\u1736\u17d4\u17d5\u17d6\u17d9\u17da\u1803\u1809\u1944\u1945\u1aa8\u1aa9\u1aaa\u1aab\u1b5a\u1b5b"
+    "\u1b5e\u1b5f\u1b7d\u1b7e\u1c3b\u1c3c\u1c7e\u1c7f\u203c\u203d\u2047\u2048\u2049\u2e2e\u2e3c\u2e53\u2e54\u3002\ua4ff"
+    "\ua60e\ua60f\ua6f3\ua6f7\ua876\ua877\ua8ce\ua8cf\ua92f\ua9c8\ua9c9\uaa5d\uaa5e\uaa5f\uaaf0\uaaf1\uabeb\ufe52\ufe56"
+    "\ufe57\uff01\uff0e\uff1f\uff61\U00010a56\U00010a57\U00010f55\U00010f56\U00010f57\U00010f58\U00010f59\U00010f86"
+    "\U00010f87\U00010f88\U00010f89\U00011047\U00011048\U000110be\U000110bf\U000110c0\U000110c1\U00011141\U00011142"
+    "\U00011143\U000111c5\U000111c6\U000111cd\U000111de\U000111df\U00011238\U00011239\U0001123b\U0001123c\U000112a9"
+    "\U0001144b\U0001144c\U000115c2\U000115c3\U000115c9\U000115ca\U000115cb\U000115cc\U000115cd\U000115ce\U000115cf"
+    "\U000115d0\U000115d1\U000115d2\U000115d3\U000115d4\U000115d5\U000115d6\U000115d7\U00011641\U00011642\U0001173c"
+    "\U0001173d\U0001173e\U00011944\U00011946\U00011a42\U00011a43\U00011a9b\U00011a9c\U00011c41\U00011c42\U00011ef7"
+    "\U00011ef8\U00011f43\U00011f44\U00016a6e\U00016a6f\U00016af5\U00016b37\U00016b38\U00016b44\U00016e98\U0001bc9f"
+    "\U0001da88"
+)
+"""Characters that end a sentence, in all scripts."""
+
+PUNCTUATION = SENTENCE_END | frozenset(
+    # CCNet's list (arXiv 1911.00359), which FineWeb took over with its full-width one; then the control characters.
+    "!/—”:％１〈&(、━\\【#%「」，】；+^]~“《„';’{|∶´[=-`*．（–？！：$～«〉,><》)?）。…@_.\"}►»"
+    + "".join(map(chr, (*range(9), *range(11, 32), *range(127, 160))))
+)
+"""Characters that do not make a word: a token of these only is punctuation."""
+
+_LONGEST_PIECE = 500  # between two spaces: longer is no word, and only cut at punctuation
+_LONGEST_CACHED = 40
+
+_OPENING = "\\[(\\]){}<>_#*&,:;!?¿؟¡…。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧"
+_CURRENCY = "$£€¥฿₠-₿﷼"
+_ICONS = (  # Unicode's "other symbols", by their blocks
+    "¦©®°҂\u2100-\u2129\u2195-\u21cd\u21d5-\u21f3\u2300-\u23ff\u2440-\u266e\u2670-\u2bff"
+    "\u2e80-\u2fff\ufffc\ufffd\U0001d000-\U0001f8ff\U0001f900-\U0001faff"
+)
+_UPPER = "A-ZÀ-ÖØ-ÞΑ-ΩА-Я"
+_LETTER = r"[^\W\d_]"
+_UNITS = (
+    "km²|km³|km|m²|m³|m|dm²|dm³|dm|cm²|cm³|cm|mm²|mm³|mm|ha|µm|nm|yd|in|ft|kg|g|mg|µg|t|lb|oz|m/s|km/h|kmh|mph|hPa|Pa"
+    "|mbar|mb|MB|kb|KB|gb|GB|tb|TB|T|G|M|K|%"
+)
+_PREFIX = re.compile(rf"\.\.+|(?:US|[CA])?\$|\+(?![0-9])|[§%=—–{_OPENING}{_CURRENCY}{_ICONS}]")
+_SUFFIX = re.compile(
+    rf"(?:['’][sS]|\.\.+|[—–{_OPENING}{_ICONS}]|(?<=[0-9])[+{_CURRENCY}]|(?<=[0-9])(?:{_UNITS})"
+    rf"|(?<![{_UPPER}])(?<=[\w%²+\-{_OPENING}])\.|(?<=[{_UPPER}][{_UPPER}])\.)\Z"
+)
+_INFIX = re.compile(
+    rf"\.\.+|[…{_ICONS}]|(?<=[0-9])[+\-*^](?=[0-9-])|(?<=[^\W\d_{_UPPER}])\.(?=[{_UPPER}])"
+    rf"|(?<={_LETTER}),(?={_LETTER})|(?<=[^\W_])(?:---|--|——|[-–—~])(?={_LETTER})|(?<=[^\W_])[:<>=/](?={_LETTER})"
+)
+_ADDRESS = re.compile(
+    r"(?:[\w+.-]{2,}://)?(?:[^\s@]+@)?(?:[^\W_](?:[\w-]{0,62}[^\W_])?\.)+[^\W\d_A-Z]{2,63}(?::\d{2,5})?(?:[/?#]\S*)?"
+)
+_CLOCK = re.compile(r"(1[0-2]|[1-9])([ap]m|[ap]\.m\.)")
+_SIMPLE = re.compile(r"\w+|[^\w\s]")
+
+_UNSPACED = (
+    "\u0e01-\u0eff\u1000-\u109f\u1780-\u17d3\u17dc-\u17df\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
+    "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_UNSPACED_WORD = re.compile(
+    "[\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]+"  # katakana: mostly one loan word a run
+    # Thai, Lao: leading vowel, consonant, vowels and tones above and below, following vowel
+    "|[\u0e40-\u0e44]?[\u0e01-\u0e2f][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]*[\u0e30\u0e32\u0e33\u0e45]?"
+    "|[\u0ec0-\u0ec4]?[\u0e81-\u0eaf\u0edc-\u0edf][\u0eb1\u0eb4-\u0ebd\u0ec8-\u0ece]*[\u0eb0\u0eb2\u0eb3]?"
+    # Khmer: consonant, subscript consonants, signs. Burmese: also a consonant closed by asat
+    "|[\u1780-\u17b3](?:\u17d2[\u1780-\u17b3]|[\u17b4-\u17d1\u17d3])*"
+    "|[\u1000-\u102a\u103f](?:\u1039[\u1000-\u1021]|[\u102b-\u1038\u103a-\u103e])*(?:[\u1000-\u1021]\u103a[\u1037\u1038]?)*"
+    "|[\u0e50-\u0e59]+|[\u0ed0-\u0ed9]+|[\u1040-\u1049]+"
+    f"|[{_UNSPACED}]"
+    f"|[^{_UNSPACED}]+"
+)
+
+
+def _exceptions() -> dict[str, tuple[str, ...]]:
+    """Pieces that the rules would cut otherwise: contractions, abbreviations that keep their period."""
+    rows: set[tuple[str, ...]] = {
+        ("can", "not"),
+        ("gon", "na"),
+        ("got", "ta"),
+        ("let", "'s"),
+        ("c'm", "on"),
+        ("y'", "all"),
+    }
+    negated = "ai are ca could dare did do does had has have is may might must need ought sha should was were wo would"
+    for verb in negated.split():
+        rows |= {(verb, "n't"), (verb, "n't", "'ve")}
+    for verb in "could might must not should would".split():
+        rows.add((verb, "'ve"))
+    for word in "i you he she it we they that this these those there who what when where why how".split():
+        rows |= {
+            (word, "'ll"),
+            (word, "'d"),
+            (word, "'ll", "'ve"),
+            (word, "'d", "'ve"),
+            (word, "'ve"),
+            (word, "'re"),
+            (word, "'s"),
+        }
+    rows |= {("i", "'m"), ("i", "'m", "a")}
+    never = {"is", "here", "ill", "its", "hell", "shell", "shed", "were", "well", "whore", "lets", "cmon", "yall"}
+    found: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        title = (row[0].capitalize(), *row[1:])
+        for parts in (row, title):
+            for apostrophe in ("'", "’", ""):
+                spelt = tuple(part.replace("'", apostrophe) for part in parts)
+                if "".join(spelt).lower() not in never:
+                    found["".join(spelt)] = spelt
+    kept = (
+        "a.m. p.m. e.g. i.e. E.g. I.e. E.G. I.E. v.s. vs. co. and/or w/o C++ o'clock o’clock ma'am ma’am 'em ’em"
+        " 'll ’ll"
+        " Adm. Ak. Ala. Apr. Ariz. Ark. Aug. Bros. Calif. Co. Colo. Conn. Corp. D.C. Dec. Del. Dr. Feb. Fla. Ga. Gen."
+        " Gov. Ia. Id. Ill. Inc. Ind. Jan. Jr. Jul. Jun. Kan. Kans. Ky. La. Ltd. Mar. Mass. Md. Messrs. Mich. Minn."
+        " Miss. Mo. Mont. Mr. Mrs. Ms. Mt. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa."
+        " Ph.D. Prof. Rep. Rev. S.C. Sen. Sep. Sept. St. Tenn. Va. Wash. Wis. :) :-) :( :-( ;) ;-) :D :-D :P :-P :/"
+        " ): (: <3 ''"
+    ).split()
+    kept += [f"{letter}." for letter in "abcdefghijklmnopqrstuvwxyzäöü"]
+    return found | {piece: (piece,) for piece in kept}
+
+
+_EXCEPTIONS = _exceptions()
+
+
+def _tokens(piece: str) -> tuple[str, ...]:
+    """Tokens of a piece of text without white space."""
+    if len(piece) > _LONGEST_CACHED:
+        return _cut(piece)
+    return _cached_cut(piece)
+
+
+def _cut(piece: str) -> tuple[str, ...]:
+    if not piece.isascii() and _HAS_UNSPACED.search(piece):
+        runs = _UNSPACED_WORD.findall(piece)
+        return tuple(chain.from_iterable((run,) if _HAS_UNSPACED.match(run) else _cut(run) for run in runs))
+    if piece in _EXCEPTIONS:
+        return _EXCEPTIONS[piece]
+    if piece.isalpha():
+        return (piece,)
+    if len(piece) > _LONGEST_PIECE:
+        return tuple(_SIMPLE.findall(piece))
+    head, tail = [], []
+    while piece and piece not in _EXCEPTIONS:
+        prefix = _PREFIX.match(piece)
+        if prefix:
+            head.append(prefix[0])
+            piece = piece[prefix.end() :]
+            if piece in _EXCEPTIONS:
+                break
+        suffix = _SUFFIX.search(piece, max(0, len(piece) - 6))
+        if suffix:
+            # A run of periods is one token: the search window must not cut it.
+            start = len(piece.rstrip(".")) if piece.endswith("..") else suffix.start()
+            tail.append(piece[start:])
+            piece = piece[:start]
+        if not prefix and not suffix:
+            break
+    return (*head, *_inner(piece), *reversed(tail))
+
+
+def _inner(piece: str) -> tuple[str, ...]:
+    """Tokens of a piece that has lost its punctuation at both ends."""
+    if not piece:
+        return ()
+    if piece in _EXCEPTIONS:
+        return _EXCEPTIONS[piece]
+    if clock := _CLOCK.fullmatch(piece):
+        return clock[1], clock[2]
+    if "." in piece and _ADDRESS.fullmatch(piece):
+        return (piece,)
+    parts = []
+    start = 0
+    for infix in _INFIX.finditer(piece):
+        parts += [piece[start : infix.start()], infix[0]]
+        start = infix.end()
+    return tuple(part for part in (*parts, piece[start:]) if part)
+
+
+_cached_cut = lru_cache(maxsize=1 << 16)(_cut)
+
+
+def split_words(text: str) -> list[str]:
+    """All tokens of `text`, punctuation among them, white space not."""
+    return list(chain.from_iterable(map(_tokens, text.split())))
+
+
+def count_sentences(line: str) -> int:
+    """Sentences of `line`, at least 1: a new one begins at the first word after a token that ends one."""
+    count, ended = 1, False
+    for word in split_words(line):
+        if word in SENTENCE_END:
+            ended = True
+        elif ended and not is_punctuation(word):
+            count, ended = count + 1, False
+    return count
+
+
+def is_punctuation(word: str) -> bool:
+    """Whether `word` has no character but punctuation."""
+    return PUNCTUATION.issuperset(word)
+
+
+class TextView:
+    """One text and what filters need of it, made on demand and kept. Do not change the lists that it hands out."""
+
+    __slots__ = ("_lines", "_paragraphs", "_word_counts", "_word_hashes", "_words", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._lines: list[str] | None = None
+        self._paragraphs: list[str] | None = None
+        self._words: list[str] | None = None
+        self._word_counts: Counter[str] | None = None
+        self._word_hashes: npt.NDArray[np.uint64] | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """`text` cut at every newline."""
+        if self._lines is None:
+            self._lines = self.text.split("\n")
+        return self._lines
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """`text` without white space around it, cut at two or more newlines."""
+        if self._paragraphs is None:
+            self._paragraphs = re.split(r"\n\n+", self.text.strip())
+        return self._paragraphs
+
+    @property
+    def words(self) -> list[str]:
+        """Tokens in order, punctuation among them (`split_words`)."""
+        if self._words is None:
+            self._words = split_words(self.text)
+        return self._words
+
+    @property
+    def word_counts(self) -> Counter[str]:
+        """How often each distinct token occurs, in order of first occurrence."""
+        if self._word_counts is None:
+            self._word_counts = Counter(self.words)
+        return self._word_counts
+
+    @property
+    def word_hashes(self) -> npt.NDArray[np.uint64]:
+        """XXH3-64 of each token in UTF-8: the same on every machine and in every run."""
+        if self._word_hashes is None:
+            import numpy as np
+            from xxhash import xxh3_64_intdigest
+
+            hashes = {word: xxh3_64_intdigest(word.encode("utf-8", "surrogatepass")) for word in self.word_counts}
+            self._word_hashes = np.fromiter(map(hashes.__getitem__, self.words), np.uint64, len(self.words))
+        return self._word_hashes
