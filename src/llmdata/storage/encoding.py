@@ -79,10 +79,11 @@ def _from_json(data: bytes, folder: Place) -> Encoding:
         special = ours["special_tokens"]
         characters = sorted((name for name in vocabulary if name not in special), key=vocabulary.__getitem__)
         return CharEncoding(characters, special)
+    kind = str(ours["kind"]) if isinstance(ours, dict) and "kind" in ours else "json"
     eos = config.get("eos_token")
     eos = eos.get("content") if isinstance(eos, dict) else eos
     try:
-        return JsonEncoding(data, eos)
+        return JsonEncoding(data, eos, kind)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
 

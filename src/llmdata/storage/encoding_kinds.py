@@ -210,12 +210,10 @@ class CharEncoding(Encoding):
 class JsonEncoding(Encoding):
     """What Hugging Face `tokenizers` reads from a `tokenizer.json`: our word vocabularies, other people's models."""
 
-    kind = "json"
-
-    def __init__(self, source: bytes, eot: str | None = None) -> None:
+    def __init__(self, source: bytes, eot: str | None = None, kind: str = "json") -> None:
         from tokenizers import Tokenizer
 
-        self.source = source
+        self.source, self.kind = source, kind
         try:
             self._model = Tokenizer.from_buffer(source)
         except Exception as error:  # the library raises no narrower class
@@ -242,16 +240,20 @@ class JsonEncoding(Encoding):
     @cached_property
     def digest(self) -> str:
         model = json.loads(self.source)
-        settings = [self.kind, model, self.eot]
+        settings = ["json", model, self.eot]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._model.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False).ids
-        return ids
+        ids, _ = self.encode_batch([text.encode("utf-8", "replace")])
+        return [int(token) for token in ids]
 
     def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
         encoded = self._model.encode_batch_fast([text.decode() for text in texts], add_special_tokens=False)
-        return pack([entry.ids for entry in encoded])
+        ids, offsets = pack([entry.ids for entry in encoded])
+        if UNKNOWN in self.special_tokens:
+            # In a vocabulary of words, a word of the text may be spelled like a special token.
+            ids[np.isin(ids, list(self.special_tokens.values()))] = self.special_tokens[UNKNOWN]
+        return ids, offsets
 
     @cached_property
     def _byte_level(self) -> dict[str, int] | None:

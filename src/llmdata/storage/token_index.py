@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+
 from llmdata.errors import InputError
 from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
+from llmdata.storage.token_shards import Tokens, open_tokens
 
 INDEX = "index.json"
 TOKENIZER = "tokenizer"
@@ -81,6 +84,16 @@ def load_index(folder: Place) -> TokenIndex:
         return TokenIndex(**{**value, "splits": splits, "documents": documents})
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not an index of tokens ({error}); make it again with `llmdata tokenize`") from None
+
+
+def open_shard(index: TokenIndex, folder: Place, shard: Shard) -> Tokens:
+    """The tokens of a local shard as a read-only memory map, in whichever format the folder is."""
+    place = folder / shard.path
+    if index.format != "nanogpt":
+        return open_tokens(place)
+    if (size := place.size()) != shard.bytes:
+        raise InputError(f"{place}: {size} bytes, the index says {shard.bytes}; make it again with `llmdata tokenize`")
+    return np.memmap(place.local(), dtype=np.dtype(index.dtype).newbyteorder("<"), mode="r", shape=(shard.tokens,))
 
 
 def verify_shards(index: TokenIndex, folder: Place) -> list[str]:

@@ -1,0 +1,139 @@
+"""A tokenizer's folder: `tokenizer.json` for `tokenizers` and `transformers`, `vocab.tiktoken` for tiktoken."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from llmdata.storage.encoding_kinds import (
+    CONFIG,
+    JSON,
+    RANKS,
+    UNKNOWN,
+    BpeEncoding,
+    CharEncoding,
+    Encoding,
+    JsonEncoding,
+    byte_alphabet,
+    dump_ranks,
+)
+from llmdata.storage.place import Place
+
+FILES = (JSON, RANKS, CONFIG)
+
+
+def save_encoding(encoding: Encoding, folder: Place, facts: Mapping[str, Any]) -> list[str]:
+    """Write the files of `encoding` into `folder`; returns their names. `facts` go into `tokenizer_config.json`."""
+    names = [JSON, CONFIG]
+    settings: dict[str, Any] = {"kind": encoding.kind, "special_tokens": encoding.special_tokens}
+    if isinstance(encoding, BpeEncoding):
+        (folder / RANKS).write_bytes(dump_ranks(encoding.ranks))
+        names.append(RANKS)
+        settings["pattern"] = encoding.pattern
+        source = bpe_json(encoding)
+    elif isinstance(encoding, CharEncoding):
+        source = level_json(encoding.characters, r"[\s\S]", encoding.special_tokens)
+    elif isinstance(encoding, JsonEncoding):
+        source = encoding.source
+    else:
+        raise TypeError(type(encoding).__name__)
+    (folder / JSON).write_bytes(source)
+    eot = encoding.token_bytes(encoding.eot).decode()
+    (folder / CONFIG).write_json(
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": eot,
+            "eos_token": eot,
+            **({"unk_token": UNKNOWN} if UNKNOWN in encoding.special_tokens else {}),
+            "clean_up_tokenization_spaces": False,
+            "llmdata": {**settings, "n_vocab": encoding.n_vocab, "digest": encoding.digest, **facts},
+        }
+    )
+    return sorted(names)
+
+
+def bpe_json(encoding: BpeEncoding) -> bytes:
+    """`encoding` as a `tokenizer.json`.
+
+    Special tokens stand in the vocabulary too, as in GPT-2's own file: only there does their id count.
+    """
+    letters = {byte: letter for letter, byte in byte_alphabet().items()}
+
+    def spell(token: bytes) -> str:
+        return "".join(letters[byte] for byte in token)
+
+    ordered = sorted(encoding.ranks.items(), key=lambda item: item[1])
+    vocabulary = {spell(token): rank for token, rank in ordered} | encoding.special_tokens
+    pattern = {"type": "Split", "pattern": {"Regex": encoding.pattern}, "behavior": "Isolated", "invert": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": True,  # as tiktoken: a word that is a token is that token, whatever merges lead to it
+        "vocab": vocabulary,
+        "merges": [[spell(left), spell(right)] for left, right in merges_of(encoding.ranks)],
+    }
+    splitter = {"type": "Sequence", "pretokenizers": [pattern, byte_level]}
+    return _json(model, splitter, byte_level, encoding.special_tokens)
+
+
+def level_json(vocabulary: list[str], pattern: str, special_tokens: Mapping[str, int]) -> bytes:
+    """A `tokenizer.json` whose tokens are whole matches of `pattern`."""
+    ids = {token: index for index, token in enumerate(vocabulary)} | dict(special_tokens)
+    model = {"type": "WordLevel", "vocab": ids, "unk_token": UNKNOWN}
+    splitter = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return _json(model, splitter, {"type": "Fuse"}, special_tokens)
+
+
+def _json(model: Any, splitter: Any, decoder: Any, special_tokens: Mapping[str, int]) -> bytes:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": token, "content": name, **flags} for name, token in sorted(special_tokens.items(), key=_by_id)]
+    whole = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": splitter,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": model,
+    }
+    return (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _by_id(item: tuple[str, int]) -> int:
+    return item[1]
+
+
+def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The two tokens that each token of `ranks` is merged from, in order of rank.
+
+    A file of ranks leaves them out; encoding a token with the ranks below its own leaves exactly the two.
+    """
+    merges = []
+    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        if len(token) > 1:
+            parts = _merge(ranks, token, rank)
+            if len(parts) == 2:
+                merges.append((parts[0], parts[1]))
+    return merges
+
+
+def _merge(ranks: Mapping[bytes, int], token: bytes, below: int) -> list[bytes]:
+    parts = [bytes([byte]) for byte in token]
+    while len(parts) > 2:
+        pairs = [ranks.get(left + right, below) for left, right in itertools.pairwise(parts)]
+        best = min(pairs)
+        if best >= below:
+            break
+        at = pairs.index(best)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts

@@ -1,0 +1,240 @@
+"""Training a tokenizer on a corpus: byte pairs counted by rustbpe; words and characters to compare with."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import xxhash
+
+from llmdata.document import Rejection
+from llmdata.engine.session import Session
+from llmdata.errors import ChangedError, ConfigError, InputError
+from llmdata.storage import manifest
+from llmdata.storage.encoding import load_encoding
+from llmdata.storage.encoding_kinds import UNKNOWN, BpeEncoding, CharEncoding, Encoding, JsonEncoding
+from llmdata.storage.encoding_names import resolve_pattern
+from llmdata.storage.inputs import Piece, plan_pieces, read_piece
+from llmdata.storage.parquet import open_parquet
+from llmdata.storage.place import Place
+from llmdata.tokenizer.config import TokenizerConfig
+from llmdata.tokenizer.files import FILES, level_json, save_encoding
+from llmdata.tokenizer.inputs import describe_changes, describe_inputs
+from llmdata.tokenizer.stats import measure
+
+STATS = "stats.json"
+PATTERN = "cl100k"
+STAGE = "tokenizer"
+HELD = 4_000_000
+"""Bytes of text that are kept to measure the tokenizer on."""
+_CHECK_EVERY = 200
+"""Documents between two looks at whether to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerResult:
+    """What training came to. `stats` is the content of stats.json; `fresh` is False if all had been done before."""
+
+    n_vocab: int
+    digest: str
+    stats: dict[str, Any]
+    seconds: float
+    fresh: bool
+
+
+def train_tokenizer(
+    inputs: Sequence[Place | str],
+    out: Place,
+    config: TokenizerConfig,
+    session: Session,
+    *,
+    rerun: bool = False,
+) -> TokenizerResult:
+    """Train the tokenizer that `config` describes on the text of `inputs`, and write it into the folder `out`.
+
+    The same text gives the same vocabulary, in whatever files and order it comes. Raises ChangedError if `out` holds
+    a tokenizer of other settings or inputs and `rerun` is not set; ConfigError for a pattern that loses text.
+    """
+    began = time.monotonic()
+    existing = config.name or config.path
+    pieces = [] if existing else plan_pieces(inputs, layout=config.layout, text_column=config.text_column)
+    state = {"inputs": describe_inputs(pieces, out), "config": config.model_dump(mode="json")}
+    before = manifest.stamp_of(out)
+    if before and before.get("state") != state and not rerun:
+        changes = describe_changes(STAGE, before.get("state", {}), state)
+        raise ChangedError(f"{out}: {changes}. Give --rerun to make the tokenizer anew, or choose another folder.")
+    if before and before.get("state") == state and before.get("finished"):
+        stats = (out / STATS).read_json()
+        return TokenizerResult(stats["n_vocab"], before["digest"], stats, time.monotonic() - began, fresh=False)
+    for name in (*FILES, STATS):
+        (out / name).remove()
+    manifest.save_stamp(out, STAGE, {"state": state, "finished": False})
+    corpus = _Corpus(pieces, config, session)
+    if existing:
+        source = config.name or Place.of(str(config.path))
+        encoding = load_encoding(source, config.pattern)
+    else:
+        session.progress.start(STAGE, None, "documents")
+        encoding = _TRAINERS[config.kind](corpus, config)
+        session.progress.finish(STAGE, vocabulary=encoding.n_vocab)
+        _check(encoding, corpus.held, config)
+    stats = measure(encoding, corpus.held) | {"corpus": corpus.facts()}
+    names = save_encoding(encoding, out, {"corpus": corpus.facts()})
+    (out / STATS).write_json(stats)
+    outputs = [manifest.output_of(out, name, 0) for name in (*names, STATS)]
+    files = [asdict(piece) for piece in pieces]
+    manifest.Manifest(STAGE, manifest.digest(state), inputs=files, outputs=outputs).save(out)
+    manifest.save_stamp(out, STAGE, {"state": state, "finished": True, "digest": encoding.digest})
+    if not existing and encoding.n_vocab < config.vocab_size and config.kind == "bpe":
+        session.progress.note(
+            f"tokenizer: the corpus has pairs for {encoding.n_vocab:,} tokens, not for {config.vocab_size:,}"
+        )
+    return TokenizerResult(encoding.n_vocab, encoding.digest, stats, time.monotonic() - began, fresh=True)
+
+
+@dataclass(slots=True)
+class _Corpus:
+    """The texts to train on, counted, digested and sampled on their way past."""
+
+    pieces: Sequence[Piece]
+    config: TokenizerConfig
+    session: Session
+    documents: int = 0
+    bytes: int = 0
+    characters: int = 0
+    unreadable: int = 0
+    _hasher: Any = field(default_factory=hashlib.sha256)
+    _heap: list[tuple[int, str]] = field(default_factory=list)
+    _held: int = 0
+
+    def texts(self) -> Iterator[str]:
+        """Text of every document in the sample: those whose hash falls below the share that `sample` is of all."""
+        total = sum(_text_bytes(piece) for piece in self.pieces)
+        bound = 1 << 64 if total <= self.config.sample else int(self.config.sample / total * (1 << 64))
+        index = shown = 0
+        for index, doc in enumerate((item for piece in self.pieces for item in read_piece(piece)), 1):
+            if index % _CHECK_EVERY == 0:
+                self.session.stop.check()
+                self.session.progress.advance(STAGE, index - shown, megabytes=self.bytes // 1_000_000)
+                shown = index
+            if isinstance(doc, Rejection):
+                self.unreadable += 1
+                continue
+            data = doc.text.encode("utf-8", "replace")
+            key = xxhash.xxh3_64_intdigest(data)
+            if key >= bound:
+                continue
+            if self.bytes + len(data) > self.config.sample and self.documents:
+                break  # compressed input is larger than its files tell
+            self.documents += 1
+            self.bytes += len(data)
+            self.characters += len(doc.text)
+            self._hasher.update(len(data).to_bytes(8, "little") + data)
+            self._hold(key, doc.text, len(data))
+            yield doc.text
+        self.session.progress.advance(STAGE, index - shown, megabytes=self.bytes // 1_000_000)
+        if not self.bytes:
+            raise InputError(f"no text to train a tokenizer on: {self.documents} documents, all empty")
+
+    def _hold(self, key: int, text: str, size: int) -> None:
+        """Keep the texts of the smallest hashes: a sample that does not depend on their order."""
+        heapq.heappush(self._heap, (-key, text))
+        self._held += size
+        while self._held > HELD and len(self._heap) > 1:
+            self._held -= len(heapq.heappop(self._heap)[1].encode("utf-8", "replace"))
+
+    @property
+    def held(self) -> list[str]:
+        """The texts to measure on."""
+        return [text for _, text in sorted(self._heap, reverse=True)]
+
+    def facts(self) -> dict[str, Any]:
+        if not self.documents:
+            return {}
+        facts = {"documents": self.documents, "bytes": self.bytes, "characters": self.characters}
+        return {**facts, "unreadable": self.unreadable, "digest": self._hasher.hexdigest()}
+
+
+def _text_bytes(piece: Piece) -> int:
+    """Bytes of text in `piece`, as far as can be known without reading it: for Parquet from the footer."""
+    if piece.format != "parquet" or not piece.size:
+        return piece.size if piece.start == 0 else 0
+    with Place.of(piece.path).open() as stream:
+        metadata = open_parquet(stream, piece.path).metadata
+        groups = [metadata.row_group(index) for index in range(piece.start, piece.end)]
+        columns = [group.column(index) for group in groups for index in range(group.num_columns)]
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == piece.text_column)
+
+
+def _special_ids(names: Sequence[str], first: int) -> dict[str, int]:
+    return {name: first + index for index, name in enumerate(names)}
+
+
+def _train_bpe(corpus: _Corpus, config: TokenizerConfig) -> Encoding:
+    import rustbpe
+
+    pattern, _ = resolve_pattern(config.pattern or PATTERN)
+    trainer = rustbpe.Tokenizer()
+    size = config.vocab_size - len(config.special_tokens)
+    try:
+        trainer.train_from_iterator(corpus.texts(), size, buffer_size=1024, pattern=pattern)
+    except ValueError as error:
+        raise ConfigError(f"pattern {pattern}: not a regular expression: {error}") from None
+    ranks = {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}
+    return BpeEncoding(ranks, pattern, _special_ids(config.special_tokens, len(ranks)))
+
+
+def _train_words(corpus: _Corpus, config: TokenizerConfig) -> Encoding:
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import Split
+
+    pattern, _ = resolve_pattern(config.pattern or PATTERN)
+    try:
+        splitter = Split(Regex(pattern), "isolated")
+    except Exception as error:  # the library raises no narrower class
+        raise ConfigError(f"pattern {pattern}: not a regular expression: {error}") from None
+    counts: Counter[str] = Counter()
+    for text in corpus.texts():
+        counts.update(word for word, _ in splitter.pre_tokenize_str(text))
+    words = _most_common(counts, config)
+    return JsonEncoding(level_json(words, pattern, _with_unknown(words, config)), config.special_tokens[0], "word")
+
+
+def _train_chars(corpus: _Corpus, config: TokenizerConfig) -> Encoding:
+    counts: Counter[str] = Counter()
+    for text in corpus.texts():
+        counts.update(text)
+    characters = sorted(_most_common(counts, config))
+    return CharEncoding(characters, _with_unknown(characters, config))
+
+
+def _with_unknown(vocabulary: Sequence[str], config: TokenizerConfig) -> dict[str, int]:
+    return _special_ids([*config.special_tokens, UNKNOWN], len(vocabulary))
+
+
+def _most_common(counts: Counter[str], config: TokenizerConfig) -> list[str]:
+    room = config.vocab_size - len(config.special_tokens) - 1
+    names = {*config.special_tokens, UNKNOWN}
+    ordered = sorted((item for item in counts.items() if item[0] not in names), key=lambda item: (-item[1], item[0]))
+    return [token for token, _ in ordered[:room]]
+
+
+def _check(encoding: Encoding, texts: Sequence[str], config: TokenizerConfig) -> None:
+    """A pattern that leaves some text unmatched would silently lose it: try it on what the corpus has."""
+    if encoding.kind == "char":
+        return
+    for text in texts:
+        decoded = encoding.decode(encoding.encode(text))
+        if encoding.kind == "bpe" and decoded != text.encode("utf-8", "replace").decode():
+            raise ConfigError(
+                f"pattern {config.pattern}: does not fit all text: of {text[:60]!r}… it leaves {decoded[:60]!r}…. "
+                r"End it with |[\s\S]"
+            )
+
+
+_TRAINERS = {"bpe": _train_bpe, "word": _train_words, "char": _train_chars}
