@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -93,23 +94,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
     return workdir
 
 
+SUFFIXES = {".parquet", ".bin", ".tiktoken", ".safetensors"}
+NAMES = {"funnel.json", "index.json", "tokenizer.json"}
+
+
 def data_files(run: Path) -> dict[str, bytes]:
     """Every file of a run whose bytes may not depend on workers, kills or the clock, by its path in the run."""
-    found = {}
-    for path in sorted(run.rglob("*")):
-        name = path.relative_to(run).as_posix()
-        if path.is_file() and not any(part == ".llmdata" for part in path.parts):
-            if path.suffix in {".parquet", ".bin", ".tiktoken", ".safetensors"}:
-                found[name] = path.read_bytes()
-            elif path.name in {"funnel.json", "index.json", "tokenizer.json"}:
-                found[name] = path.read_bytes()
-    return found
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and ".llmdata" not in path.parts]
+    wanted = [path for path in files if path.suffix in SUFFIXES or path.name in NAMES]
+    return {path.relative_to(run).as_posix(): path.read_bytes() for path in wanted}
 
 
 def losses(run: Path) -> list[dict[str, object]]:
     """The lines of metrics.jsonl without what depends on the clock."""
-    import json
-
     lines = [json.loads(line) for line in (run / "model/metrics.jsonl").read_text().splitlines()]
     clock = ("seconds", "tokens_per_second", "time", "mfu")
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]

@@ -13,13 +13,13 @@ NOUNS = """river garden machine teacher village engine winter letter harbour stu
 bridge kitchen captain forest library island farmer painting station orchard lantern valley merchant factory journal
 festival railway cathedral blanket compass meadow theatre hospital colony museum sailor workshop""".split()
 VERBS = """carried followed painted repaired discovered described measured opened crossed watched gathered restored
-remembered visited explained examined collected changed surprised welcomed protected borrowed finished imagined""".split()
+remembered visited explained examined collected changed surprised welcomed protected borrowed imagined""".split()
 ADJECTIVES = """old quiet narrow bright heavy early famous broken gentle distant wooden careful hungry northern modern
 curious golden patient empty local honest sudden dusty clever""".split()
-PLACES = """near the coast, behind the hill, in the old town, across the water, under the tall trees, at the edge of the wood,
-along the northern road, in the middle of the square, beside the railway, on the other side of the valley""".split(",")
-WHEN = """In the spring, After the long war, During the first week, Before the storm, Every summer, On a cold evening,
-In those years, Late in the century, At the beginning, For many days""".split(",")
+PLACES = """near the coast, behind the hill, in the old town, across the water, under the tall trees, along the northern
+road, in the middle of the square, beside the railway, at the edge of the wood""".split(",")
+WHEN = """In the spring, After the long war, During the first week, Before the storm, Every summer, In those years,
+Late in the century, At the beginning, For many days, On a cold evening""".split(",")
 
 
 def sentence(rng: random.Random) -> str:
@@ -59,7 +59,7 @@ def page(number: int, pages: int, text: list[str] | None = None) -> str:
 
 
 def write_warc(path: Path, numbers: range, pages: int = 10_000) -> Path:
-    """A WARC file with one response a page. Every tenth page repeats its neighbour's text, every seventh is too short."""
+    """A WARC file, one response a page. Every tenth page repeats its neighbour's text, every seventh is too short."""
     buffer = io.BytesIO()
     writer = WARCWriter(buffer, gzip=True)
     for number in numbers:
