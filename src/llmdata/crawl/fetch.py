@@ -1,0 +1,325 @@
+"""Getting one address by HTTP, within limits that hold whatever the server does.
+
+A redirect is an answer like any other: where it leads is a new URL for the frontier, which is checked for scope,
+robots.txt and address like every URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from llmdata import __version__, urls
+from llmdata.crawl import consent, robots
+from llmdata.crawl.address import AddressPolicy, ForbiddenAddressError
+from llmdata.crawl.config import CrawlConfig
+from llmdata.crawl.watchdog import Exchange, Watchdog
+
+CHUNK = 1 << 16
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+MAX_ROBOTS_REDIRECTS = 5
+_SITE_MAPS = ("application/xml", "text/xml", "application/rss+xml", "application/atom+xml", "application/gzip")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A URL from the frontier that is to be fetched."""
+
+    id: int
+    url: str
+    host: int
+    depth: int = 0
+    redirects: int = 0
+    tries: int = 0
+    is_seed: bool = False
+    via: str = ""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came of a job. `kind` is page, redirect, left_out (with the reason) or error (with the kind of error)."""
+
+    job: Job
+    kind: str
+    reason: str = ""
+    status: int = 0
+    location: str = ""
+    retry_after: float | None = None
+    latency: float = 0.0
+    date: str = ""
+    request: bytes = b""
+    status_line: str = ""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+    sha1: bytes = b""
+    truncated: str = ""
+    ip: str = ""
+    signals: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """What a host says of crawling. `error` is set if robots.txt could not be had: the host is to be left alone."""
+
+    host: int
+    robots: str = ""
+    reserved: str = ""
+    error: str = ""
+
+
+class Fetcher:
+    """Fetches pages and host rules; any number of threads may use one. Connections are kept and used again."""
+
+    def __init__(self, config: CrawlConfig, policy: AddressPolicy) -> None:
+        self._config = config
+        self.watchdog = Watchdog()
+        self._adapter = _Adapter(policy, self.watchdog, config.max_connections)
+        agent = f"{config.user_agent}/{__version__}"
+        self._headers = {
+            "User-Agent": f"{agent} (+{config.contact})" if config.contact else agent,
+            "Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.5",
+            "Accept-Encoding": "gzip",
+        }
+
+    def page(self, job: Job) -> Answer:
+        """Fetch `job.url`. Never raises: what goes wrong is in the answer."""
+        answer = Answer(job, "error", date=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        began = time.monotonic()
+        with self.watchdog.exchange(self._config.page_timeout) as exchange:
+            try:
+                with self._send(job.url) as response:
+                    answer.latency = time.monotonic() - began
+                    self._read_page(response, answer, exchange)
+            except Exception as error:
+                answer.kind, answer.reason = "error", "page_timeout" if exchange.expired else _kind_of(error)
+            answer.ip = exchange.peer
+        answer.latency = answer.latency or time.monotonic() - began
+        return answer
+
+    def host_rules(self, host: int, root: str) -> HostRules:
+        """robots.txt and tdmrep.json of the host whose address is `root` (`https://example.org`). Never raises."""
+        text = ""
+        if self._config.robots:
+            status, text = self._text(f"{root}/robots.txt")
+            # RFC 9309, section 2.3.1: no file allows all, a server in trouble forbids all. 429 is trouble, not absence.
+            if status == 0 or status >= 500 or status == 429:
+                return HostRules(host, error=f"robots_http_{status}" if status else f"robots_{text}")
+            if not 200 <= status < 300:
+                text = ""
+        reserved = ""
+        if "tdm" in self._config.honour:
+            status, body = self._text(f"{root}/.well-known/tdmrep.json")
+            reserved = body if status == 200 and body.lstrip().startswith("[") else ""
+        return HostRules(host, text, reserved)
+
+    def _text(self, url: str) -> tuple[int, str]:
+        """Status and text, following redirects; (0, kind of error) if there is no answer."""
+        with self.watchdog.exchange(self._config.page_timeout) as exchange:
+            try:
+                for _ in range(MAX_ROBOTS_REDIRECTS + 1):
+                    with self._send(url) as response:
+                        target = urls.join(url, response.headers.get("Location", ""))
+                        if response.status_code not in REDIRECTS or target is None:
+                            return response.status_code, self._read_text(response)
+                    url = target
+                return 404, ""  # RFC 9309, section 2.3.1.2: more redirects than five count as no file
+            except Exception as error:
+                return 0, "page_timeout" if exchange.expired else _kind_of(error)
+
+    def _read_text(self, response: requests.Response) -> str:
+        data = b""
+        while len(data) < robots.MAX_BYTES and (chunk := response.raw.read1(CHUNK, decode_content=True)):
+            data += chunk
+        return data[: robots.MAX_BYTES].decode("utf-8", "replace")
+
+    def _send(self, url: str) -> requests.Response:
+        request = requests.PreparedRequest()
+        request.method, request.url = "GET", url
+        request.headers = CaseInsensitiveDict(self._headers)
+        request.hooks = {}
+        timeout = (self._config.timeout, self._config.timeout)
+        # The adapter alone: a requests.Session would add proxies and passwords from the environment, and cookies.
+        return self._adapter.send(request, stream=True, timeout=timeout)
+
+    def _read_page(self, response: requests.Response, answer: Answer, exchange: Exchange) -> None:
+        answer.status = response.status_code
+        answer.headers = [(name, value) for name, value in response.raw.headers.items()]
+        answer.status_line = f"{response.status_code} {response.reason or ''}".strip()
+        if response.status_code in REDIRECTS:
+            target = urls.join(answer.job.url, _utf8(response.headers.get("Location", "")))
+            answer.kind, answer.location = "redirect", target or ""
+            _drain(response)
+            return
+        if response.status_code != 200:
+            answer.kind, answer.reason = "error", f"http_{response.status_code}"
+            answer.retry_after = _retry_after(response.headers.get("Retry-After"))
+            _drain(response)
+            return
+        answer.signals = consent.in_headers(answer.headers, self._config.user_agent.lower())
+        reason = consent.refusal(answer.signals, self._config.honour) or self._wrong_type(response, answer.job)
+        if reason:
+            answer.kind, answer.reason = "left_out", reason
+            return
+        answer.request = self._request_bytes(answer.job.url)
+        body = bytearray()
+        limit = self._config.max_page_bytes
+        try:
+            while chunk := response.raw.read1(CHUNK, decode_content=False):
+                body += chunk
+                if len(body) > limit:
+                    answer.truncated = "length"
+                    del body[limit:]
+                    break
+        except (urllib3.exceptions.HTTPError, OSError):
+            if not exchange.expired or not body:
+                raise
+        if exchange.expired:  # a shut socket may look like the end of an answer without a length
+            answer.truncated = "time"
+        if answer.truncated:
+            response.raw.close()
+        answer.body = bytes(body)
+        answer.sha1 = hashlib.sha1(answer.body, usedforsecurity=False).digest()
+        answer.kind = "page"
+
+    def _wrong_type(self, response: requests.Response, job: Job) -> str | None:
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if not kind or kind in self._config.content_types or (job.is_seed and kind in _SITE_MAPS):
+            return None
+        return "content_type"
+
+    def _request_bytes(self, url: str) -> bytes:
+        parsed = urls.parse(url)
+        assert parsed is not None
+        target = parsed.path + ("" if parsed.query is None else f"?{parsed.query}")
+        lines = [f"GET {target} HTTP/1.1", f"Host: {parsed.authority}"]
+        lines += [f"{name}: {value}" for name, value in self._headers.items()]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+
+class _Adapter(HTTPAdapter):
+    """Transport whose every connection goes to a checked address and is known to the watchdog."""
+
+    def __init__(self, policy: AddressPolicy, watchdog: Watchdog, connections: int) -> None:
+        self._policy, self._watchdog = policy, watchdog
+        super().__init__(pool_connections=2 * connections, pool_maxsize=16, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        shared = {"policy": self._policy, "watchdog": self._watchdog}
+        http_connection = type("Connection", (_Checked, HTTPConnection), shared)
+        https_connection = type("TLSConnection", (_Checked, HTTPSConnection), shared)
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": http_connection}),
+            "https": type("TLSPool", (HTTPSConnectionPool,), {"ConnectionCls": https_connection}),
+        }
+
+
+class _Checked:
+    """Mixed into urllib3's connections."""
+
+    policy: AddressPolicy
+    watchdog: Watchdog
+    host: str
+    port: int
+    timeout: Any
+    socket_options: Any
+    _guard: socket.socket | None = None
+
+    def _new_conn(self) -> socket.socket:
+        address = self.policy.resolve(self.host, self.port)
+        timeout = None if self.timeout is urllib3.util.Timeout.DEFAULT_TIMEOUT else self.timeout
+        connection = urllib3.util.connection.create_connection(
+            (address, self.port), timeout, socket_options=self.socket_options
+        )
+        self._guard, self._peer = connection.dup(), address
+        self.watchdog.uses(self._guard, address)
+        return connection
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        if self._guard is not None:
+            self.watchdog.uses(self._guard, self._peer)
+        return super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def close(self) -> None:
+        super().close()  # type: ignore[misc]
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+
+def _drain(response: requests.Response) -> None:
+    """Read a short body that nobody wants, so that the connection can be used again; a long one costs more."""
+    left = CHUNK
+    while left > 0 and (chunk := response.raw.read1(left, decode_content=False)):
+        left -= len(chunk)
+
+
+def _utf8(value: str) -> str:
+    """A header as UTF-8, which servers send in Location, where http.client reads Latin-1."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header, which holds seconds or a date."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value.strip()[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+_KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (ForbiddenAddressError, "private_address"),
+    (socket.gaierror, "dns"),
+    (ssl.SSLError, "tls"),
+    (requests.exceptions.SSLError, "tls"),
+    (urllib3.exceptions.SSLError, "tls"),
+    (requests.exceptions.InvalidURL, "invalid_url"),
+    (urllib3.exceptions.ReadTimeoutError, "timeout"),
+    (urllib3.exceptions.ConnectTimeoutError, "timeout"),
+    (TimeoutError, "timeout"),
+    (requests.exceptions.Timeout, "timeout"),
+    (ConnectionRefusedError, "refused"),
+    (urllib3.exceptions.IncompleteRead, "incomplete"),
+    (http.client.IncompleteRead, "incomplete"),
+    (urllib3.exceptions.InvalidChunkLength, "bad_chunks"),
+    (ConnectionError, "reset"),
+    (http.client.HTTPException, "bad_response"),
+    (urllib3.exceptions.HTTPError, "bad_response"),
+    (requests.exceptions.RequestException, "bad_response"),
+    (OSError, "network"),
+    (ValueError, "bad_response"),
+)
+
+
+def _kind_of(error: BaseException) -> str:
+    """A stable name for what went wrong: the cause that says most, however deep requests and urllib3 wrap it."""
+    chain: list[BaseException] = [error]
+    for known in chain:  # grows while it is walked
+        inner = (known.__cause__, known.__context__, getattr(known, "reason", None), *known.args)
+        chain += [one for one in inner if isinstance(one, BaseException) and one not in chain]
+    for kind, name in _KINDS:
+        if any(isinstance(known, kind) for known in chain):
+            return name
+    raise error
