@@ -7,8 +7,9 @@ together. Here is what they share.
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -114,6 +115,21 @@ def parse(model: type[S], source: str, name: str, overrides: Sequence[str] = ())
         return model.model_validate(data)
     except ValidationError as error:
         raise ConfigError(_validation_message(model, name, root, overridden, error)) from None
+
+
+def from_options(model: type[S], options: Mapping[str, object], settings: Sequence[str] = (), section: str = "") -> S:
+    """`model` from a command's options (None: not given) and its `--set KEY=VALUE`, KEY with or without `section.`.
+
+    Raises ConfigError naming the option as it was typed.
+    """
+    given = {f"{key}={json.dumps(value)}": (key, value) for key, value in options.items() if value is not None}
+    try:
+        return parse(model, "", "options", [*given, *(option.removeprefix(f"{section}.") for option in settings)])
+    except ConfigError as error:
+        message = str(error).replace("options:1: : ", "")
+        for override, (key, value) in given.items():
+            message = message.replace(f"--set {override}: {key}", f"--{key.replace('_', '-')} {value}")
+        raise ConfigError(message) from None
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[tuple[str, ...], str]:

@@ -29,7 +29,7 @@ from llmdata.storage.token_index import INDEX, TOKENIZER, DocumentsFile, Shard, 
 from llmdata.storage.token_shards import dtype_for
 from llmdata.tokenizer.config import TokenizeConfig
 from llmdata.tokenizer.encode import ENCODED, EncodeTask, run_encode_task
-from llmdata.tokenizer.files import save_encoding
+from llmdata.tokenizer.files import keep_encoding
 from llmdata.tokenizer.inputs import describe_changes, describe_inputs
 from llmdata.tokenizer.placement import SPLITS, Cut, Entries, cut_tail, entries_of, find_tail, place
 from llmdata.tokenizer.shards import BY_PART, BY_SHARD, ListTask, ShardTask, run_shard_task
@@ -89,7 +89,7 @@ def tokenize(
     manifest.save_stamp(out, STAGE, {"state": state, "finished": False})
     for folder in (out, out / ENCODED, out / "rejected", out / PRIVATE / "tasks"):
         remove_partials(folder)
-    save_encoding(encoding, out / TOKENIZER, {})
+    keep_encoding(encoding, tokenizer, out / TOKENIZER)
     encoded = _encode(pieces, val_pieces, out, config, encoding, session)
     index = _assemble(encoded, out, config, encoding, session)
     rejected = sum(sum(made.counts[STAGE]["rejected"].values()) for made in encoded)

@@ -65,7 +65,7 @@ def train_tokenizer(
     pieces = [] if existing else plan_pieces(inputs, layout=config.layout, text_column=config.text_column)
     state = {"inputs": describe_inputs(pieces, out), "config": config.model_dump(mode="json")}
     before = manifest.stamp_of(out)
-    if before and before.get("state") != state and not rerun:
+    if before and before.get("finished") and before.get("state") != state and not rerun:
         changes = describe_changes(STAGE, before.get("state", {}), state)
         raise ChangedError(f"{out}: {changes}. Give --rerun to make the tokenizer anew, or choose another folder.")
     if before and before.get("state") == state and before.get("finished"):

@@ -1,0 +1,141 @@
+"""`llmdata tokenizer`: train one, and look at what it does."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llmdata.cli.common import Json, Out, Rerun, Settings, Verbose, command
+
+app = typer.Typer(no_args_is_help=True, help="Train a tokenizer; look at tokens.")
+
+
+@app.command()
+def train(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT…", help="Folder of `llmdata clean`, or Parquet or JSON lines.")
+    ],
+    out: Out,
+    kind: Annotated[str | None, typer.Option(help="bpe, word or char. [default: bpe]", metavar="KIND")] = None,
+    vocab_size: Annotated[
+        str | None, typer.Option(help="Tokens in all, special ones too. [default: 32768]", metavar="N")
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="gpt2, cl100k, o200k, or a regular expression. [default: cl100k]", metavar="PATTERN"),
+    ] = None,
+    sample: Annotated[
+        str | None, typer.Option(help="Text to train on at most. [default: 10GB]", metavar="SIZE")
+    ] = None,
+    special_token: Annotated[
+        list[str] | None,
+        typer.Option(help="A special token; the first is end-of-text. Repeatable. [default: <|endoftext|>]"),
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.")] = None,
+    settings: Settings = None,
+    rerun: Rerun = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a tokenizer on a corpus: tokenizer.json, vocab.tiktoken and figures in DIR.
+
+    \b
+    Example:
+      llmdata tokenizer train corpus --out tokenizer --vocab-size 32768
+      llmdata tokenizer train data/*.parquet -o chars --kind char --text-column content
+    """
+    with command(json=json, verbose=verbose) as (session, console):
+        from llmdata.config import from_options
+        from llmdata.storage.lock import locked
+        from llmdata.storage.place import Place
+        from llmdata.tokenizer import TokenizerConfig, train_tokenizer
+
+        options = {
+            "kind": kind,
+            "vocab_size": vocab_size,
+            "pattern": pattern,
+            "sample": sample,
+            "special_tokens": special_token,
+            "text_column": text_column,
+        }
+        config = from_options(TokenizerConfig, options, settings or [], "tokenizer")
+        place = Place.of(out)
+        with locked(place, "llmdata tokenizer train"):
+            result = train_tokenizer(inputs, place, config, session, rerun=rerun)
+        if not result.fresh:
+            session.progress.note(f"{place}: finished before, nothing to do")
+        sample_facts = result.stats.get("sample", {})
+        text = f"{result.n_vocab:,} tokens: {place}"
+        if sample_facts:
+            text += (
+                f"\n{sample_facts['bytes_per_token']:.3f} bytes a token on {sample_facts['bytes'] / 1e6:,.1f} MB, "
+                f"{sample_facts['vocabulary_used']:.1%} of the vocabulary used"
+            )
+        record = {"out": str(place), "fresh": result.fresh, "seconds": round(result.seconds, 3), "stats": result.stats}
+        console.result(record, text)
+
+
+@app.command()
+def decode(
+    shard: Annotated[str, typer.Argument(metavar="SHARD", help="A file of tokens that `llmdata tokenize` wrote.")],
+    start: Annotated[int, typer.Option("--from", help="First token.", min=0, metavar="N")] = 0,
+    count: Annotated[int, typer.Option(help="How many tokens.", min=1, metavar="M")] = 256,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder, file or name. [default: what lies beside the shard]", metavar="NAME")
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write tokens of a shard as text.
+
+    \b
+    Example:
+      llmdata tokenizer decode tokens/train-00000.bin --from 1000 --count 200
+    """
+    with command(json=json, verbose=verbose) as (_, console):
+        from dataclasses import asdict
+
+        from llmdata.storage.place import Place
+        from llmdata.tokenizer.view import decode_shard
+
+        passage = decode_shard(Place.of(shard), start, count, tokenizer)
+        console.result(asdict(passage), passage.text)
+
+
+@app.command()
+def view(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Any text.")],
+    encoding: Annotated[
+        list[str],
+        typer.Option("--encoding", "-e", help="gpt2, cl100k_base, …, a folder or a file. Repeatable.", metavar="NAME"),
+    ],
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression."),
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show how encodings cut a text: tokens in colours, their ids below.
+
+    Spaces are shown as ·, line ends and bytes that are no character as escapes.
+
+    \b
+    Example:
+      llmdata tokenizer view "Grüße, 世界!" --encoding o200k_base --encoding tokenizer/
+    """
+    with command(json=json, verbose=verbose) as (_, console):
+        from llmdata.storage.encoding import load_encoding
+        from llmdata.tokenizer.view import render, tokens_of
+
+        for name in encoding:
+            found = load_encoding(name, pattern)
+            tokens = tokens_of(found, text)
+            size = len(text.encode("utf-8", "replace"))
+            ratio = f", {size / len(tokens):.2f} bytes a token" if tokens else ""
+            console.result(
+                {"encoding": name, "n_vocab": found.n_vocab, "tokens": tokens},
+                f"{name}: {len(tokens)} tokens{ratio}, vocabulary {found.n_vocab:,}",
+            )
+            console.render(render(tokens, 100))
