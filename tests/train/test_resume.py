@@ -122,7 +122,9 @@ def test_how_it_is_computed_may_change_between_halves(tokens: Place, out: Place,
     with pytest.raises(StoppedEarly):
         train(tokens, out, tiny(**config), session)
     train(tokens, out, tiny(**config, data={"micro_batch": 3}, keep_last=1), Session())
-    losses = [[line["loss"] for line in read_lines(place / "metrics.jsonl") if "loss" in line] for place in (whole, out)]
+    losses = [
+        [line["loss"] for line in read_lines(place / "metrics.jsonl") if "loss" in line] for place in (whole, out)
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert len((out / "checkpoints").children()) <= 2
 
@@ -140,7 +142,6 @@ def test_shards_that_disagree_with_the_index(out: Place, tmp_path: Path) -> None
 
 
 def test_last_and_best_checkpoints_are_kept(tokens: Place, out: Place) -> None:
-    # A rate that is far too high after step 20 would be needed to make the best an early one; a flat one shows the rule.
     train(tokens, out, tiny(keep_last=1, keep_best=True), Session())
     kept = (out / "checkpoints").children()
     losses = {line["step"]: line["val_loss"] for line in read_lines(out / "metrics.jsonl") if "val_loss" in line}
@@ -164,7 +165,9 @@ def test_spikes_are_dealt_with_and_told(tmp_path: Path, policy: str) -> None:
     folder = poisoned(tmp_path)
     # One window a batch, so that noise is alone in it.
     config = tiny(
-        data={"batch_tokens": 32}, loop={"steps": 300, "on_spike": policy, "spike": 1.5}, optim={"lr": 0.005, "schedule": "wsd"}
+        data={"batch_tokens": 32},
+        loop={"steps": 300, "on_spike": policy, "spike": 1.5},
+        optim={"lr": 0.005, "schedule": "wsd"},
     )
     out, again = Place.of(tmp_path / policy), Place.of(tmp_path / "again")
     if policy == "stop":

@@ -163,13 +163,17 @@ def continue_ids(
             ids = torch.tensor([text[fed:end] for text in texts], device=device)
             logits = model.head(model(ids, cache=cache)[:, -1])
             fed = end
-            draws = torch.stack([torch.rand((), generator=generator) for generator in generators]).to(device)
-            chosen = choose(logits, sampling, draws).tolist()
+            writing = [row in live and end >= len(text) for row, text in enumerate(texts)]
+            # Drawn only where it is used, so that a row's text does not depend on the prompts beside it.
+            draws = [
+                float(torch.rand((), generator=generators[row])) if now else 0.0 for row, now in enumerate(writing)
+            ]
+            chosen = choose(logits, sampling, torch.tensor(draws, device=device)).tolist()
             for row, token in enumerate(chosen):
                 if end < len(texts[row]):
                     continue  # inside the prompt
                 texts[row].append(token)
-                if row not in live:
+                if not writing[row]:
                     continue
                 if token != eot:
                     emit(row, token)

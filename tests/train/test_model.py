@@ -1,0 +1,155 @@
+"""The decoder: published sizes, numbers against plain formulas, cache and masks that change nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from llmdata.train.config import PRESETS, ModelConfig, RopeScaling
+from llmdata.train.model import Decoder, cross_entropy, rope_table
+
+PUBLISHED = {
+    "gpt2-124m": 124_439_808,
+    "gpt2-355m": 354_823_168,
+    "gpt2-774m": 774_030_080,
+    "gpt2-1558m": 1_557_611_200,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
+    "llama-3-8b": 8_030_261_248,
+    "llama-3-70b": 70_553_706_496,
+}
+GPT = ModelConfig(layers=2, heads=4, width=64, context=48, bias=True)
+LLAMA = ModelConfig(
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    width=64,
+    context=48,
+    norm="rmsnorm",
+    position="rope",
+    activation="swiglu",
+    tied=False,
+)
+
+
+def made(config: ModelConfig, vocabulary: int = 300) -> Decoder:
+    model = Decoder(config, vocabulary)
+    model.initialise(torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for parameter in model.parameters():  # larger than at the start, so that mistakes show
+            if parameter.ndim == 2:
+                parameter.mul_(5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_counts_as_published(name: str) -> None:
+    model = PRESETS[name].model
+    assert model.vocab_size is not None
+    with torch.device("meta"):
+        assert Decoder(model, model.vocab_size).parameter_count() == PUBLISHED[name]
+
+
+def test_initial_loss_of_gpt2_is_that_of_guessing() -> None:
+    config = PRESETS["gpt2-124m"].model.model_copy(update={"layers": 2})
+    model = Decoder(config, 50_257)
+    model.initialise(torch.Generator().manual_seed(0))
+    ids = torch.randint(0, 50_257, (2, 129), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        loss = cross_entropy(model(ids[:, :-1]).flatten(0, 1), model.head_weight, ids[:, 1:].flatten())
+    assert 10.9 <= loss.item() <= 11.1
+
+
+@pytest.mark.parametrize("config", [GPT, LLAMA], ids=["gpt", "llama"])
+def test_no_position_sees_a_later_one(config: ModelConfig) -> None:
+    model = made(config)
+    ids = torch.randint(0, 300, (1, 40))
+    other = ids.clone()
+    other[:, 25:] = torch.randint(0, 300, (1, 15))
+    with torch.no_grad():
+        a, b = model(ids), model(other)
+    torch.testing.assert_close(a[:, :25], b[:, :25])
+    assert not torch.allclose(a[:, 25:], b[:, 25:])
+
+
+@pytest.mark.parametrize("config", [GPT, LLAMA], ids=["gpt", "llama"])
+def test_cache_gives_the_same_logits(config: ModelConfig) -> None:
+    model = made(config)
+    ids = torch.randint(0, 300, (3, 40))
+    with torch.no_grad():
+        whole = model.head(model(ids))
+        cache = model.new_cache(3)
+        parts = [
+            model.head(model(ids[:, a:b], cache=cache))
+            for a, b in ((0, 7), (7, 8), (8, 21), *((i, i + 1) for i in range(21, 40)))
+        ]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [GPT, LLAMA], ids=["gpt", "llama"])
+def test_masked_documents_fare_packed_as_alone(config: ModelConfig) -> None:
+    eot, model = 299, made(config)
+    documents = [torch.cat([torch.tensor([eot]), torch.randint(0, 299, (n,))]) for n in (9, 1, 20, 12)]
+    with torch.no_grad():
+        packed = model(torch.cat(documents)[None], eot)
+        alone = torch.cat([model(document[None], eot) for document in documents], dim=1)
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_cross_entropy_is_that_of_torch_with_its_gradients() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(90, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
+    targets = torch.randint(0, 50, (90,))
+    for rows in (0, 7, 90, 1000):
+        ours, theirs = cross_entropy(hidden, weight, targets, rows), F.cross_entropy(hidden @ weight.T, targets)
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(
+            torch.autograd.grad(3 * ours, (hidden, weight)), torch.autograd.grad(3 * theirs, (hidden, weight))
+        )
+
+
+def test_tied_embedding_gathers_both_gradients() -> None:
+    config = ModelConfig(layers=1, heads=2, width=16, context=16)
+    model = made(config, 40)
+    ids = torch.randint(0, 40, (2, 9))
+    hidden = model(ids[:, :-1])
+    ours = torch.autograd.grad(
+        cross_entropy(hidden.flatten(0, 1), model.head_weight, ids[:, 1:].flatten()),
+        model.embedding.weight,
+        retain_graph=True,
+    )
+    theirs = torch.autograd.grad(
+        F.cross_entropy(F.linear(hidden, model.embedding.weight).flatten(0, 1), ids[:, 1:].flatten()),
+        model.embedding.weight,
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_recompute_and_micro_batches_change_no_gradient() -> None:
+    model = made(LLAMA).train()
+    ids = torch.randint(0, 300, (2, 33))
+
+    def gradients() -> list[torch.Tensor]:
+        hidden = model(ids[:, :-1])
+        loss = cross_entropy(hidden.flatten(0, 1), model.head_weight, ids[:, 1:].flatten())
+        return list(torch.autograd.grad(loss, list(model.parameters())))
+
+    plain = gradients()
+    model.recompute = True
+    torch.testing.assert_close(gradients(), plain)
+
+
+def test_rope_scaling_is_llama_3s() -> None:
+    """Fast waves stay, slow ones turn `factor` times slower, as Llama 3.1's `apply_scaling` does."""
+    plain = ModelConfig(heads=1, width=128, context=8, position="rope", rope_theta=500_000.0)
+    scaled = plain.model_copy(update={"rope_scaling": RopeScaling(factor=8.0)})
+    angle = [torch.atan2(*rope_table(config)[:, 1].flip(0)) for config in (plain, scaled)]
+    wavelength = 2 * math.pi / angle[0]
+    torch.testing.assert_close(angle[1][wavelength < 2048], angle[0][wavelength < 2048])
+    torch.testing.assert_close(angle[1][wavelength > 8192], angle[0][wavelength > 8192] / 8)
+    between = (wavelength > 2048) & (wavelength < 8192)
+    assert between.any()
+    assert ((angle[1] < angle[0]) & (angle[1] > angle[0] / 8))[between].all()
