@@ -108,8 +108,12 @@ def _read(reader: Reader, record: Record, wanted: Callable[[Record], bool]) -> N
         record.problem, record.detail = "bad_record", f"Content-Length {length[:40]!r} (offset {record.offset})"
         _resync(reader)
         return
-    body_at = reader.offset if not reader.codec else 0
-    missing = _read_body(reader, record, int(length), wanted(record))
+    body_at, size = reader.offset, int(length)
+    keep = wanted(record)
+    if keep and size > MAX_BYTES:
+        record.problem, record.detail = "too_large", f"{size} bytes (offset {record.offset})"
+        keep = False
+    missing = _read_body(reader, record, size, keep)
     if missing:
         record.problem = "truncated"
         record.detail = f"{missing} of {length} bytes are missing (offset {record.offset})"
@@ -123,13 +127,13 @@ def _read(reader: Reader, record: Record, wanted: Callable[[Record], bool]) -> N
         record.length = reader.offset - record.offset
 
 
-def _read_body(reader: Reader, record: Record, length: int, wanted: bool) -> int:
-    """Read or pass over the body, which may go on in further members; returns how many bytes are missing."""
-    if wanted and length > MAX_BYTES:
-        record.problem, record.detail = "too_large", f"{length} bytes (offset {record.offset})"
-    keep = wanted and not record.problem
+def _read_body(reader: Reader, record: Record, size: int, keep: bool) -> int:
+    """Read or pass over the body; returns how many bytes are missing.
+
+    It goes on in the next member (some tools compress headers and body apart), unless a record begins there.
+    """
     parts: list[bytes] = []
-    missing = length
+    missing = size
     while True:
         if keep:
             parts.append(reader.take(missing))
