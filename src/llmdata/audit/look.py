@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from llmdata.audit.folders import Source, look_at, stages_of
 from llmdata.audit.funnel import read_funnel
 from llmdata.audit.tables import Tables, parquet_facts, parquet_rows, warc_text
-from llmdata.audit.vocabulary import load_vocabulary
 from llmdata.errors import InputError
 from llmdata.storage.manifest import stamp_of
 from llmdata.storage.place import Place
-from llmdata.storage.token_index import INDEX, load_index
+from llmdata.storage.token_index import INDEX, TOKENIZER, load_index
 from llmdata.storage.token_shards import HEADER_BYTES, read_header
 
 SNIPPET = 200
@@ -211,12 +211,10 @@ def last_metrics(model: Place) -> dict[str, Any]:
     return (metrics_of(model) or [{}])[-1]
 
 
-def metrics_of(model: Place) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; one that a kill cut short is left out."""
-    import json
-
+def metrics_of(model: Place, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """The lines of a model's metrics (or of its samples.jsonl); one that a kill cut short is left out."""
     lines = []
-    for line in (model / "metrics.jsonl").read_bytes().splitlines():
+    for line in (model / name).read_bytes().splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:
@@ -233,6 +231,11 @@ def _look_into(shard: Place, count: int = 60) -> dict[str, Any]:
         raw = stream.read(count * head.dtype.itemsize)
     ids = [int(token) for token in np.frombuffer(raw, head.dtype)]
     record: dict[str, Any] = {"file": shard.name, "tokens": ids}
-    if (shard.parent / INDEX).exists() and (vocabulary := load_vocabulary(shard.parent, load_index(shard.parent).eot)):
-        record["text"] = vocabulary.decode(ids)
+    if (shard.parent / TOKENIZER).is_dir():
+        from llmdata.storage.encoding import load_encoding
+
+        try:
+            record["text"] = load_encoding(shard.parent).decode(ids)
+        except ValueError as error:
+            raise InputError(f"{shard}: {error}; the shard is damaged, or the tokenizer beside it is another") from None
     return record

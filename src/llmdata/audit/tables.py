@@ -22,7 +22,8 @@ class Tables:
     Nothing is downloaded: DuckDB reads other file systems through fsspec, and may not install extensions.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, file_names: bool = False) -> None:
+        """`file_names` adds a column `filename` to Parquet documents."""
         import duckdb
 
         self._duckdb = duckdb
@@ -34,7 +35,7 @@ class Tables:
             records = warc_table(source.files)
             self._connection.register("docs", records)
         elif source.files and source.kind != "shard":
-            self._view("docs", source.files, source.kind == "jsonl")
+            self._view("docs", source.files, source.kind == "jsonl", file_names)
         if source.rejected:
             self._view("rejected", source.rejected)
 
@@ -65,7 +66,7 @@ class Tables:
                 return
             yield from rows
 
-    def _view(self, name: str, files: Sequence[Place], json_lines: bool = False) -> None:
+    def _view(self, name: str, files: Sequence[Place], json_lines: bool = False, file_names: bool = False) -> None:
         for fs in {id(file.fs): file.fs for file in files if file.fs is not None}.values():
             self._connection.register_filesystem(fs)
         paths = [str(file).replace("'", "''") for file in files]
@@ -73,7 +74,7 @@ class Tables:
         read = (
             f"read_json([{names}], format = 'newline_delimited', union_by_name = true)"
             if json_lines
-            else f"read_parquet([{names}], union_by_name = true)"
+            else f"read_parquet([{names}], union_by_name = true, filename = {str(file_names).lower()})"
         )
         try:
             self._connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {read}")
@@ -104,12 +105,13 @@ def warc_table(files: Sequence[Place]) -> pa.Table:
     )
 
 
-def warc_records(file: Place) -> Iterator[dict[str, Any]]:
-    """The headers of each record of a WARC file; raises InputError if it is damaged or holds none."""
+def warc_records(file: Place, offset: int = 0) -> Iterator[dict[str, Any]]:
+    """The headers of each record of a WARC file from `offset` on; raises InputError if it is damaged or holds none."""
     from fastwarc.warc import ArchiveIterator
 
     count = 0
     with file.open() as stream:
+        stream.seek(offset)
         try:
             for record in ArchiveIterator(stream, parse_http=True):
                 count += 1
@@ -123,7 +125,7 @@ def warc_records(file: Place) -> Iterator[dict[str, Any]]:
                     "content_type": (http or record.headers).get("Content-Type"),
                     "length": record.content_length,
                     "file": str(file),
-                    "offset": record.stream_pos,
+                    "offset": offset + record.stream_pos,
                 }
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"{file}: damaged after {count} records: {error}") from None

@@ -1,0 +1,55 @@
+"""The loss over steps as an inline SVG that takes its colours from the page around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 860, 320, 44, 12, 90, 30
+MOST_POINTS = 400
+
+
+def loss_curve(metrics: Sequence[dict[str, Any]]) -> str:
+    """Training and validation loss of the lines of metrics.jsonl; empty if they hold none."""
+    train = _thin([(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None])
+    val = [(line["step"], line["val_loss"]) for line in metrics if line.get("val_loss") is not None]
+    points = train + val
+    if len(points) < 2:
+        return ""
+    last: int = max(step for step, _ in points) or 1
+    low: float = min(loss for _, loss in points)
+    high: float = max(loss for _, loss in points)
+    margin = 0.05 * (high - low) or 0.5
+    low, high = low - margin, high + margin
+
+    def x(step: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * step / last
+
+    def y(loss: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / (high - low)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss over steps">']
+    for part in range(5):
+        loss, step = low + (high - low) * (part + 0.5) / 5, last * part / 4
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(loss):.1f}" y2="{y(loss):.1f}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y(loss) + 4:.1f}" text-anchor="end">{loss:.2f}</text>')
+        parts.append(f'<text x="{x(step):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{step:,.0f}</text>')
+    ends: list[float] = []
+    for name, label, series in (("train", "training", train), ("val", "validation", val)):
+        if not series:
+            continue
+        line = " ".join(f"{x(step):.1f},{y(loss):.1f}" for step, loss in series)
+        parts.append(f'<polyline class="{name}" points="{line}"/>')
+        end = y(series[-1][1]) + 4
+        if ends and abs(end - ends[0]) < 14:  # labels of two lines that end together
+            end = ends[0] + (14 if end >= ends[0] else -14)
+        ends.append(end)
+        parts.append(f'<text class="{name}" x="{WIDTH - RIGHT + 6}" y="{end:.1f}">{label} {series[-1][1]:.2f}</text>')
+    return "\n".join([*parts, "</svg>"])
+
+
+def _thin(series: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most MOST_POINTS points: the mean of each stretch, at its last step."""
+    stride = -(-len(series) // MOST_POINTS) or 1
+    stretches = [series[start : start + stride] for start in range(0, len(series), stride)]
+    return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in stretches]
