@@ -56,7 +56,7 @@ def stages_of(recipe: Recipe, until: str | None = None) -> list[Stage]:
         raise ConfigError(f"--until {until}: there is no such stage; choose one of {', '.join(FOLDERS)}")
     if until not in stages:
         raise ConfigError(f"--until {until}: this recipe has no section {until}; it has {', '.join(stages)}")
-    return stages[: stages.index(until) + 1]  # type: ignore[arg-type]
+    return stages[: stages.index(until) + 1]
 
 
 def run(
