@@ -9,6 +9,8 @@ from typing import IO
 
 from llmdata.crawl.frontier import Frontier
 from llmdata.errors import InputError
+from llmdata.storage import manifest
+from llmdata.storage.place import Place
 
 OPEN = ".open"
 """Suffix of the archive that is being written; it loses it when it is whole."""
@@ -31,8 +33,7 @@ class Archives:
             path, known_name = self._folder / (name + OPEN), name + OPEN
             known.add(known_name)
             if closed:
-                if path.exists():
-                    path.rename(self._folder / name)
+                self._publish(name)
                 continue
             there = path.stat().st_size if path.exists() else 0
             if there < length:
@@ -77,7 +78,17 @@ class Archives:
         self._stream = None
         self._frontier.set_archive(self._warc, self._length, closed=True)
         self._frontier.commit()
-        (self._folder / (self._name + OPEN)).rename(self._folder / self._name)
+        self._publish(self._name)
+
+    def _publish(self, name: str) -> None:
+        """Give a whole archive its final name and its manifest, unless it has them, or was taken elsewhere."""
+        place, opened = Place.of(self._folder), self._folder / (name + OPEN)
+        if opened.exists():
+            opened.rename(self._folder / name)
+        task = name.removesuffix(".warc.gz")
+        if (self._folder / name).exists() and manifest.find(place, task) is None:
+            outputs = [manifest.output_of(place, name, self._frontier.captures_in(name))]
+            manifest.Manifest(task, fingerprint="", outputs=outputs).save(place)
 
     def abandon(self) -> None:
         """Close the file as it is; `sync` said last what of it counts."""

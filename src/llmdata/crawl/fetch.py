@@ -31,7 +31,6 @@ from llmdata.crawl.watchdog import Exchange, Watchdog
 
 CHUNK = 1 << 16
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 MAX_ROBOTS_REDIRECTS = 5
 _SITE_MAPS = ("application/xml", "text/xml", "application/rss+xml", "application/atom+xml", "application/gzip")
 

@@ -267,6 +267,11 @@ class Frontier:
         rows = self._db.execute("SELECT id, name, length, closed FROM warc ORDER BY id").fetchall()
         return [(warc, name, length, bool(closed)) for warc, name, length, closed in rows]
 
+    def captures_in(self, name: str) -> int:
+        """Number of captures in the archive of this name."""
+        query = "SELECT count(*) FROM capture WHERE warc = (SELECT id FROM warc WHERE name = ?)"
+        return int(self._one(query, name))
+
     def captures(self) -> Iterator[tuple[str, str, str, str, bytes, int, int, str, bool]]:
         """SURT, date, URL, type, SHA-1, length, offset, archive and whether a revisit, ordered as an index is."""
         return self._db.execute(

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 from llmdata.crawl.config import CrawlConfig
 from llmdata.crawl.fetch import Answer
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 LIMIT = 60.0
 """Seconds for one page: a hundred times what the largest takes."""
+_LOOK = 0.5
+"""Seconds between two looks at whether the crawl is over."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -42,7 +45,7 @@ def _serve(pipe: Connection, config: CrawlConfig, seeds: Sequence[str]) -> None:
 
 
 class Readers:
-    """`count` processes, each fed by a thread; `done` is called in that thread with an answer and its reading."""
+    """`count` processes, each fed by a thread and started with its first page; `done` is called in that thread with an answer and its reading."""
 
     def __init__(
         self, count: int, config: CrawlConfig, seeds: Sequence[str], done: Callable[[Answer, Reading], None]
@@ -52,47 +55,68 @@ class Readers:
         self._arguments = (config, seeds)
         self._done = done
         # Bounded: where reading is slower than fetching, the fetching threads wait.
-        self._waiting: queue.Queue[Answer | None] = queue.Queue(maxsize=2 * count)
+        self._waiting: queue.Queue[Answer] = queue.Queue(maxsize=2 * count)
+        self._closing = False
+        self._processes: dict[int, BaseProcess] = {}  # by the thread that feeds them
+        self._pipes: dict[int, Connection] = {}
         self._threads = [threading.Thread(target=self._feed, name="reader", daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
     def give(self, answer: Answer) -> None:
-        """Have the page read; waits while all readers are busy."""
-        self._waiting.put(answer)
+        """Have the page read; waits while all readers are busy. After `close` it is dropped."""
+        while not self._closing:
+            try:
+                self._waiting.put(answer, timeout=_LOOK)
+            except queue.Full:
+                continue
+            return
 
     def close(self) -> None:
         """Drop what waits, end the processes."""
-        while True:
-            try:
-                self._waiting.get_nowait()
-            except queue.Empty:
-                break
-        for _ in self._threads:
-            self._waiting.put(None)
+        self._closing = True
+        for process in list(self._processes.values()):
+            process.kill()
         for thread in self._threads:
             thread.join()
 
     def _feed(self) -> None:
-        process, pipe = self._start()
-        while (answer := self._waiting.get()) is not None:
+        while not self._closing:
             try:
-                pipe.send(answer)
-                if not pipe.poll(LIMIT):
-                    raise TimeoutError
-                reading: Reading = pipe.recv()
-            except (EOFError, OSError) as error:  # TimeoutError is an OSError
-                process.kill()
-                process.join()
-                reading = Reading(reason="reader_timeout" if isinstance(error, TimeoutError) else "reader_crashed")
-                process, pipe = self._start()
-            self._done(answer, reading)
-        process.kill()
-        process.join()
+                answer = self._waiting.get(timeout=_LOOK)
+            except queue.Empty:
+                continue
+            reading = self._read(answer) or self._read(answer)  # a process may have died of something else
+            if not self._closing:
+                self._done(answer, reading or Reading(reason="reader_crashed"))
+        self._end()
 
-    def _start(self) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    def _read(self, answer: Answer) -> Reading | None:
+        """Have this thread's process read a page; None if it died of it."""
+        pipe = self._pipes.get(threading.get_ident()) or self._start()
+        try:
+            pipe.send(answer)
+            if pipe.poll(LIMIT):
+                reading: Reading = pipe.recv()
+                return reading
+        except (EOFError, OSError):
+            self._end()
+            return None
+        self._end()
+        return Reading(reason="reader_timeout")
+
+    def _end(self) -> None:
+        process = self._processes.pop(threading.get_ident(), None)
+        self._pipes.pop(threading.get_ident(), None)
+        if process is not None:
+            process.kill()
+            process.join()
+
+    def _start(self) -> Connection:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
         process.start()
+        self._processes[threading.get_ident()] = process
+        self._pipes[threading.get_ident()] = ours
         theirs.close()
-        return process, ours
+        return ours
