@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+BLOCK = 1 << 20
+
 
 class UnionFind:
     """Disjoint sets over the nodes 0 … size − 1. The root of a set is its least node.
@@ -33,13 +35,19 @@ class UnionFind:
             above = parents[nodes]
             top = parents[above]
             if np.array_equal(above, top):
-                return above
+                found: np.ndarray[Any, Any] = above
+                return found
             parents[nodes] = top
             nodes = top
 
-    def flatten(self, block: int = 1 << 20) -> None:
-        """Hang every node directly under its root: `parents` then holds the root of each."""
-        for begin in range(0, len(self.parents), block):
-            # Roots are least, so that all that is above this block is flat by now, or in it.
-            part = self.parents[begin : begin + block]
-            part[:] = self.find(np.arange(begin, begin + len(part)))
+    def flatten(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Hang every node directly under its root: `parents` then holds the root of each.
+
+        Returns which roots have other nodes under them.
+        """
+        shared = np.zeros(len(self.parents), bool)
+        for begin in range(0, len(self.parents), BLOCK):
+            nodes = np.arange(begin, min(begin + BLOCK, len(self.parents)))
+            roots = self.parents[nodes] = self.find(nodes)
+            shared[roots[roots != nodes]] = True
+        return shared

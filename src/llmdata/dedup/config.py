@@ -17,9 +17,9 @@ class ShuffleConfig(Section):
     oldest; `first` is the order of the input, which also decides between equals."""
     scope: Literal["dump", "all"] = "all"
     """Look for duplicates among the documents of each dump (crawl) by itself, or among all."""
-    memory: Size = Field(2_000_000_000, ge=300_000_000)
-    """Memory of the process that sorts and merges keys; what does not fit is sorted on disk. 16 bytes a document of it
-    hold the clusters."""
+    memory: Size = Field(2_000_000_000, ge=500_000_000)
+    """Memory of the process that sorts and merges keys; what does not fit is sorted on disk. The clusters take 16 bytes
+    a document of it."""
 
 
 class UrlDedupConfig(ShuffleConfig):

@@ -27,7 +27,7 @@ def signatures(hashes: Array, counts: Counts, factors: np.ndarray[Any, Any]) -> 
     """MinHash signatures: for each text and each factor the least of `shingle × factor` modulo the word size.
 
     `hashes` holds the shingles of one text after the other, `counts` how many each has, all at least 1. Multiplying by
-    an odd number permutes the residues modulo 2**64, and shingles are already spread evenly, so that no shift is needed.
+    an odd number permutes the residues modulo 2**64, and shingles are already spread evenly: nothing need be added.
     """
     hashes = hashes if factors.dtype == np.uint64 else (hashes >> np.uint64(32)).astype(factors.dtype)
     ends = np.cumsum(counts)
@@ -60,7 +60,7 @@ class Minhash(DocumentShuffle):
     version = 1
 
     def __init__(self, config: MinhashConfig) -> None:
-        self.config = config
+        self.config: MinhashConfig = config
         self.bands = tuple((f"band_{number:02}",) for number in range(config.bands))
         self.verify = config.verify_jaccard
         dtype = np.uint64 if config.hash_bits == 64 else np.uint32

@@ -43,7 +43,7 @@ def microseconds(date: str) -> int:
 
 
 def scope_salts(docs: Sequence[Document], scope: str) -> Array:
-    """What to XOR into a document's keys, so that documents of different dumps never agree where the scope is a dump."""
+    """What to XOR into the keys of each, so that documents of different dumps never agree if the scope is a dump."""
     if scope == "all":
         return np.zeros(len(docs), np.uint64)
     salts = {dump: _salt(dump) for dump in {doc.dump for doc in docs}}

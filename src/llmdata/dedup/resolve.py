@@ -1,8 +1,9 @@
 """The reduce side for whole documents: from the keys of all parts to the rows of each part that go.
 
-Every band is sorted by itself, on disk where it does not fit into memory: documents that agree in a band stand next to each
-other and become edges. Union–find joins the edges of all bands into clusters, and of each cluster the document that the
-keep rule ranks highest stays, of equals the first. A band is one step with a manifest; a killed run goes on after the last.
+Every band is sorted by itself, on disk where it does not fit into memory: documents that agree in a band stand next to
+each other and become edges. Union–find joins the edges of all bands into clusters, and of each cluster the document
+that the keep rule ranks highest stays, of equals the first. A band is one step with a manifest; a killed run goes on
+after the last.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import numpy as np
 
 from llmdata.dedup.clusters import UnionFind
 from llmdata.dedup.shuffle import DocumentShuffle, drops_schema
-from llmdata.dedup.sort import Sorter, sorter
+from llmdata.dedup.sort import THREAD, Sorter, sorter
 from llmdata.dedup.verify import Verifier
 from llmdata.engine.session import Session
+from llmdata.errors import ConfigError
 from llmdata.storage import manifest
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.parquet import open_parquet, write_table
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 READ_ROWS = 1 << 16
 BYTES_A_DOCUMENT = 16
-PROCESS = 200_000_000
+PROCESS = 250_000_000
 """Memory of Python and its libraries, which the user's bound covers too (bytes)."""
 
 
@@ -76,9 +78,16 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
         remove_partials(out / folder)
     documents = parts.offsets[-1]
     memory = shuffle.config.memory - PROCESS - BYTES_A_DOCUMENT * documents
+    if memory < 2 * THREAD:
+        need = (PROCESS + BYTES_A_DOCUMENT * documents + 2 * THREAD) // 1_000_000 + 1
+        given = shuffle.config.memory // 1_000_000
+        raise ConfigError(
+            f"{shuffle.name}: to compare {documents:,} documents takes {need:,} MB of memory, {given:,} MB are given: "
+            f"raise {shuffle.name}.memory (--memory)"
+        )
     stage = f"{shuffle.name} clusters"
     session.progress.start(stage, len(shuffle.bands) + 1, "steps")
-    with sorter(out, max(memory, shuffle.config.memory // 4), session.workers) as sort:
+    with sorter(out, memory, session.workers) as sort:
         edges = []
         for number, band in enumerate(shuffle.bands):
             session.stop.check()
@@ -86,7 +95,7 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
             if not _finished(out, task, fingerprint):
                 rows = _write_edges(out / path, _edges(parts, band, sort))
                 output = manifest.output_of(out, path, rows)
-                Manifest(task, fingerprint, inputs, [output], cost=_cost(began)).save(out)
+                Manifest(task, fingerprint, outputs=[output], cost=_cost(began)).save(out)
             edges.append(out / path)
             session.progress.advance(stage, 1)
         session.stop.check()
@@ -94,10 +103,10 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
         for place in edges:
             for left, right in _read_edges(place):
                 sets.union(left, right)
-        outputs = _write_drops(shuffle, parts, sets, sort, out)
+        outputs, dropped = _write_drops(shuffle, parts, sets, sort, out)
     Manifest("drops", fingerprint, inputs, outputs, cost=_cost(began)).save(out)
     session.progress.advance(stage, 1)
-    session.progress.finish(stage, documents=documents, duplicates=sum(output.rows for output in outputs))
+    session.progress.finish(stage, documents=documents, duplicates=dropped)
     _tidy(out, {place.name for place in parts.places}, len(shuffle.bands))
 
 
@@ -164,17 +173,20 @@ def _read_edges(place: Place) -> Iterator[tuple[Numbers, Numbers]]:
 
 def _write_drops(
     shuffle: DocumentShuffle, parts: Parts, sets: UnionFind, sort: Sorter, out: Place
-) -> list[manifest.Output]:
-    """Choose who stays, and write the rows of all clusters into one table a part."""
+) -> tuple[list[manifest.Output], int]:
+    """Choose who stays, and write the rows of all clusters into one table a part; also how many documents go."""
     import pyarrow as pa
 
-    sets.flatten()
+    shared = sets.flatten()
+    dropped = 0
     sizes = np.zeros(len(sets.parents), np.uint32)
     chosen_schema = pa.schema([("doc", pa.int64()), ("kept", pa.int64()), ("duplicate_of", pa.string())])
 
     def chosen() -> Iterator[pa.RecordBatch]:
-        for docs, kept, ids in _choose(shuffle, parts, sets, sort.share(2)):
+        nonlocal dropped
+        for docs, kept, ids in _choose(shuffle, parts, sets.parents, shared, sort.share(2)):
             np.add.at(sizes, kept, 1)
+            dropped += int(np.count_nonzero(docs != kept))
             yield pa.RecordBatch.from_arrays([pa.array(docs), pa.array(kept), ids], schema=chosen_schema)
 
     outputs: list[manifest.Output] = []
@@ -184,7 +196,7 @@ def _write_drops(
         tables = (_drops(batch, begin, sizes) for batch in rows.below(end))
         written = write_table(out / path, tables, drops_schema())
         outputs.append(manifest.output_of(out, path, written))
-    return outputs
+    return outputs, dropped
 
 
 def _drops(batch: pa.RecordBatch, begin: int, sizes: Numbers) -> pa.RecordBatch:
@@ -217,14 +229,11 @@ class _Rows:
 
 
 def _choose(
-    shuffle: DocumentShuffle, parts: Parts, sets: UnionFind, sort: Sorter
+    shuffle: DocumentShuffle, parts: Parts, roots: Numbers, shared: Numbers, sort: Sorter
 ) -> Iterator[tuple[Numbers, Numbers, pa.Array]]:
     """For the documents of all clusters: their numbers, and number and id of the one that stays."""
     import pyarrow as pa
 
-    roots = sets.parents
-    shared = np.zeros(len(roots), bool)
-    shared[roots[np.flatnonzero(roots != np.arange(len(roots), dtype=roots.dtype))]] = True
     fields = [("label", pa.int64()), ("rank", pa.int64()), ("doc", pa.int64()), ("id", pa.string())]
     columns = ["rank", "id"]
     if shuffle.verify:

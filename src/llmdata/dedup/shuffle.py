@@ -1,8 +1,8 @@
 """A stage that has to see all documents: keys of each on the map side, and on the reduce side what to drop.
 
-The pass that writes the documents writes a table of keys beside each part, row for row (`dedup/NAME/keys/part-00000.parquet`).
-`resolve` turns all of them into a table of drops for each part (`dedup/NAME/drops/part-00000.parquet`), and the pass
-that reads the documents next applies it.
+The pass that writes the documents writes a table of keys for each part, row for row
+(`dedup/NAME/keys/part-00000.parquet`). `resolve` turns all of them into a table of drops for each part
+(`dedup/NAME/drops/part-00000.parquet`), and the pass that reads the documents next applies it.
 """
 
 from __future__ import annotations

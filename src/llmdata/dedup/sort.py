@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 1 << 17
+THREAD = 60_000_000
+"""Memory of a sorting thread (bytes); with less than half of this DuckDB gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +42,58 @@ class Sorter:
         import duckdb
         import pyarrow as pa
 
-        settings = {
+        settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{self.memory // 1000}KB",
-            "threads": self.threads,
+            "threads": max(1, min(self.threads, self.memory // THREAD)),
             "temp_directory": self.folder,
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
         keys = ", ".join(f'"{name[1:]}" DESC' if name.startswith("-") else f'"{name}"' for name in order)
-        with _messages(), duckdb.connect(":memory:", config=settings) as connection:
-            connection.register("rows", pa.RecordBatchReader.from_batches(schema, batches))
-            # The iterator comes to its end before the connection closes: results stream from its spilled runs.
-            yield from connection.execute(f"SELECT * FROM rows ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
+        source = _Source(batches)
+        with source.errors(), duckdb.connect(":memory:", config=settings) as connection:
+            connection.register("rows", pa.RecordBatchReader.from_batches(schema, source))
+            yield from connection.sql(f"SELECT * FROM rows ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
 
 
 @contextmanager
 def sorter(folder: Place, memory: int, threads: int) -> Iterator[Sorter]:
-    """A sorter that spills below `folder`, or where that is not on the local disk, into the system's temporary folder."""
+    """A sorter that spills below `folder`; where that is not on the local disk, into the system's temporary folder."""
     parent = None if folder.fs is not None else folder.mkdir().path
     with tempfile.TemporaryDirectory(prefix=".spill-", dir=parent, ignore_cleanup_errors=True) as spill:
         yield Sorter(memory, threads, spill)
 
 
-@contextmanager
-def _messages() -> Iterator[None]:
-    import duckdb
+class _Source:
+    """Batches on their way into DuckDB, which would turn an error of theirs into one of its own."""
 
-    try:
-        yield
-    except duckdb.OutOfMemoryException as error:
-        # DuckDB says this too when the disk for spilled runs is full.
-        raise StoppedEarly(
-            f"Sorting ran out of memory, or of disk for what does not fit: {str(error).splitlines()[0]}. Give more "
-            "--memory or make room, and run the same command again: finished steps are kept."
-        ) from None
-    except duckdb.Error as error:
-        raise LlmdataError(f"sorting keys: {error}") from None
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._batches
+        except Exception as error:
+            self._error = error
+            raise
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Give errors their true name, and say what to do."""
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            if self._error is not None:
+                raise self._error from None
+            # DuckDB calls it memory too when the disk for spilled runs is full.
+            if isinstance(error, duckdb.OutOfMemoryException) or "No space left" in str(error):
+                raise StoppedEarly(
+                    f"Sorting ran out of memory, or of disk for what does not fit: {str(error).splitlines()[0]} Give "
+                    "more memory (clean.STAGE.memory, --memory) or make room, and run the same command again: finished "
+                    "steps are kept."
+                ) from None
+            raise LlmdataError(f"sorting keys: {error}") from None

@@ -33,7 +33,7 @@ class Verifier:
     def assign(
         self, labels: np.ndarray[Any, Any], docs: np.ndarray[Any, Any], ids: list[str], shingles: Any
     ) -> tuple[np.ndarray[Any, Any], list[str]]:
-        """Number and id of the document that stays for each of `docs`; `shingles` is an Arrow list array of sorted sets."""
+        """Number and id of the document that stays for each of `docs`; `shingles` is a list array of sorted sets."""
         leaders, leader_ids = docs.copy(), list(ids)
         offsets = np.asarray(shingles.offsets)
         values = np.asarray(shingles.values)

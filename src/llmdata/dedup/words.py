@@ -1,8 +1,8 @@
 """Words and shingles of many texts at once, as 64-bit hashes, without a Python object a word.
 
-Texts are looked at as arrays of code points. A table maps each code point to its normal form (lower case, without accents, `0`
-for digits, a separator for punctuation), so that normalising is one gather; the hash of a word is a difference of two
-prefix sums. That is some twenty times faster than strings, a set and a hash function called from Python.
+Texts are looked at as arrays of code points. A table maps each code point to its normal form (lower case, without
+accents, `0` for digits, a separator for punctuation), so that normalising is one gather; the hash of a word is a
+difference of two prefix sums. It is why words are not taken from the document's `TextView`, which makes strings.
 """
 
 from __future__ import annotations
@@ -147,7 +147,8 @@ class Words:
             joint[-1] = False
             number = digit | joint
             deleted[1:] |= number[1:] & number[:-1]
-        return deleted
+        result: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = deleted
+        return result
 
     def _normal_code(self, point: int) -> int:
         normal = self._normal
