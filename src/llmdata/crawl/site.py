@@ -30,6 +30,7 @@ from llmdata.storage.manifest import digest, sha256_of
 from llmdata.storage.place import Place
 
 SERVER = Path(__file__).with_name("site_server.py")
+_TYPES = mimetypes.MimeTypes()  # Python's own table: what the machine calls a suffix must not decide what is served
 
 
 def _inside(path: str) -> str:
@@ -208,7 +209,12 @@ def _unpack_package(package: SitePackage, archive: Path, pages: Path) -> None:
             for member in tar:
                 parts = PurePosixPath(member.name).parts[1:]
                 inside = PurePosixPath(package.html).parts
-                if not member.isfile() or parts[: len(inside)] != inside or not _is_web(parts[-1]) or ".." in parts:
+                if (
+                    not member.isfile()
+                    or parts[: len(inside)] != inside
+                    or not _is_web(PurePosixPath(*parts))
+                    or ".." in parts
+                ):
                     continue
                 target = pages.joinpath(package.at, *parts[len(inside) :])
                 stream = tar.extractfile(member)
@@ -223,9 +229,11 @@ def _unpack_package(package: SitePackage, archive: Path, pages: Path) -> None:
         raise InputError(f"{package.name} {package.version}: there is no {package.html}/index.html in the archive")
 
 
-def _is_web(name: str) -> bool:
+def _is_web(path: PurePosixPath) -> bool:
     """Pages, and the styles, scripts, pictures and plain texts that they link to."""
-    kind = mimetypes.guess_type(name)[0] or ""
+    if "_sources" in path.parts:
+        return True  # the text a page was made from, which Sphinx links from the page
+    kind = _TYPES.guess_type(path.name)[0] or ""
     return kind.startswith(("image/", "font/")) or kind in {
         "text/html",
         "application/xhtml+xml",
@@ -276,7 +284,7 @@ def _unpack_debian(archive: Path, pages: Path) -> None:
             raise InputError(f"{archive.name}: there is no index.html in this package, so no site to crawl")
         root = min(indexes, key=lambda path: (len(path.parts), path)).parent
         for path in files:
-            if path.is_relative_to(root) and _is_web(path.name):
+            if path.is_relative_to(root) and _is_web(PurePosixPath(path.relative_to(root))):
                 target = pages / path.relative_to(root)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import http.server
+import mimetypes
 import os
 import signal
 import socket
@@ -26,9 +27,18 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     # One write for headers and body: two small ones meet Nagle and delayed acknowledgement, 40 ms a page.
     wbufsize = 1 << 16
     disable_nagle_algorithm = True
+    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".rst": "text/x-rst"}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """A crawler that drops a connection is nothing to report."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def main(listener: int, parent: int, folder: str) -> None:
@@ -39,9 +49,10 @@ def main(listener: int, parent: int, folder: str) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; the parent ends us when it has stopped
+    mimetypes.init(files=[])  # Python's own table alone: the same types on every machine
     handler = functools.partial(Handler, directory=folder)
     with socket.socket(fileno=listener) as bound:
-        server = http.server.ThreadingHTTPServer(bound.getsockname()[:2], handler, bind_and_activate=False)
+        server = Server(bound.getsockname()[:2], handler, bind_and_activate=False)
         server.socket.close()
         server.socket = bound
         server.serve_forever()
