@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -46,8 +45,10 @@ PUNCTUATION = SENTENCE_END | frozenset(
 
 _LONGEST_PIECE = 500  # between two spaces: longer is no word, and only cut at punctuation
 _LONGEST_CACHED = 40
+_MOST_CACHED = 1 << 17  # some 20 MB
 
 _OPENING = "\\[(\\]){}<>_#*&,:;!?¿؟¡…。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧"
+_QUOTES = "'\"”“`‘´’«»"
 _CURRENCY = "$£€¥฿₠-₿﷼"
 _ICONS = (  # Unicode's "other symbols", by their blocks
     "¦©®°҂\u2100-\u2129\u2195-\u21cd\u21d5-\u21f3\u2300-\u23ff\u2440-\u266e\u2670-\u2bff"
@@ -65,13 +66,15 @@ _SUFFIX = re.compile(
     rf"|(?<![{_UPPER}])(?<=[\w%²+\-{_OPENING}])\.|(?<=[{_UPPER}][{_UPPER}])\.)\Z"
 )
 _INFIX = re.compile(
-    rf"\.\.+|[…{_ICONS}]|(?<=[0-9])[+\-*^](?=[0-9-])|(?<=[^\W\d_{_UPPER}])\.(?=[{_UPPER}])"
+    rf"\.\.+|[…{_ICONS}]|(?<=[0-9])[+\-*^](?=[0-9-])|(?:(?<=[^\W\d_{_UPPER}])|(?<=[{_QUOTES}]))\.(?=[{_UPPER}{_QUOTES}])"
     rf"|(?<={_LETTER}),(?={_LETTER})|(?<=[^\W_])(?:---|--|——|[-–—~])(?={_LETTER})|(?<=[^\W_])[:<>=/](?={_LETTER})"
 )
 _ADDRESS = re.compile(
     r"(?:[\w+.-]{2,}://)?(?:[^\s@]+@)?(?:[^\W_](?:[\w-]{0,62}[^\W_])?\.)+[^\W\d_A-Z]{2,63}(?::\d{2,5})?(?:[/?#]\S*)?"
 )
 _CLOCK = re.compile(r"(1[0-2]|[1-9])([ap]m|[ap]\.m\.)")
+_FACES = frozenset(":) :( ;) ): (: :] [: :[ ;] =) =( :| :/ :D :P <3 ''".split())
+"""Two marks that are one token, though `):` is mostly the end of a line of Python."""
 _SIMPLE = re.compile(r"\w+|[^\w\s]")
 
 _UNSPACED = (
@@ -130,25 +133,17 @@ def _exceptions() -> dict[str, tuple[str, ...]]:
                     found["".join(spelt)] = spelt
     kept = (
         "a.m. p.m. e.g. i.e. E.g. I.e. E.G. I.E. v.s. vs. co. and/or w/o C++ o'clock o’clock ma'am ma’am 'em ’em"
-        " 'll ’ll"
+        " 'll ’ll 's ’s :-) ;-) :-("
         " Adm. Ak. Ala. Apr. Ariz. Ark. Aug. Bros. Calif. Co. Colo. Conn. Corp. D.C. Dec. Del. Dr. Feb. Fla. Ga. Gen."
         " Gov. Ia. Id. Ill. Inc. Ind. Jan. Jr. Jul. Jun. Kan. Kans. Ky. La. Ltd. Mar. Mass. Md. Messrs. Mich. Minn."
         " Miss. Mo. Mont. Mr. Mrs. Ms. Mt. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa."
-        " Ph.D. Prof. Rep. Rev. S.C. Sen. Sep. Sept. St. Tenn. Va. Wash. Wis. :) :-) :( :-( ;) ;-) :D :-D :P :-P :/"
-        " ): (: <3 ''"
+        " Ph.D. Prof. Rep. Rev. S.C. Sen. Sep. Sept. St. Tenn. Va. Wash. Wis."
     ).split()
     kept += [f"{letter}." for letter in "abcdefghijklmnopqrstuvwxyzäöü"]
-    return found | {piece: (piece,) for piece in kept}
+    return found | {piece: (piece,) for piece in (*kept, *_FACES)}
 
 
 _EXCEPTIONS = _exceptions()
-
-
-def _tokens(piece: str) -> tuple[str, ...]:
-    """Tokens of a piece of text without white space."""
-    if len(piece) > _LONGEST_CACHED:
-        return _cut(piece)
-    return _cached_cut(piece)
 
 
 def _cut(piece: str) -> tuple[str, ...]:
@@ -159,6 +154,10 @@ def _cut(piece: str) -> tuple[str, ...]:
         return _EXCEPTIONS[piece]
     if piece.isalpha():
         return (piece,)
+    # Most of the rest: a word and one mark behind it. The rules below say the same, slowly.
+    word = piece[:-1]
+    if word.isalpha() and (piece[-1] in ',:;!?)"”' or (piece[-1] == "." and word[-1].islower())):
+        return (*_EXCEPTIONS.get(word, (word,)), piece[-1])
     if len(piece) > _LONGEST_PIECE:
         return tuple(_SIMPLE.findall(piece))
     head, tail = [], []
@@ -171,8 +170,11 @@ def _cut(piece: str) -> tuple[str, ...]:
                 break
         suffix = _SUFFIX.search(piece, max(0, len(piece) - 6))
         if suffix:
-            # A run of periods is one token: the search window must not cut it.
-            start = len(piece.rstrip(".")) if piece.endswith("..") else suffix.start()
+            start = suffix.start()
+            if piece.endswith(".."):  # a run of periods is one token: the search window must not cut it
+                start = len(piece.rstrip("."))
+            elif piece[-2:] in _FACES:
+                start = len(piece) - 2
             tail.append(piece[start:])
             piece = piece[:start]
         if not prefix and not suffix:
@@ -198,12 +200,24 @@ def _inner(piece: str) -> tuple[str, ...]:
     return tuple(part for part in (*parts, piece[start:]) if part)
 
 
-_cached_cut = lru_cache(maxsize=1 << 16)(_cut)
+class _Pieces(dict[str, tuple[str, ...]]):
+    """Tokens of the pieces met before: a look-up costs a thirtieth of cutting. Starts anew when it is full."""
+
+    def __missing__(self, piece: str) -> tuple[str, ...]:
+        tokens = _cut(piece)
+        if len(piece) <= _LONGEST_CACHED:
+            if len(self) >= _MOST_CACHED:
+                self.clear()
+            self[piece] = tokens
+        return tokens
+
+
+_pieces = _Pieces()
 
 
 def split_words(text: str) -> list[str]:
     """All tokens of `text`, punctuation among them, white space not."""
-    return list(chain.from_iterable(map(_tokens, text.split())))
+    return list(chain.from_iterable(map(_pieces.__getitem__, text.split())))
 
 
 def count_sentences(line: str) -> int:
@@ -270,6 +284,8 @@ class TextView:
             import numpy as np
             from xxhash import xxh3_64_intdigest
 
-            hashes = {word: xxh3_64_intdigest(word.encode("utf-8", "surrogatepass")) for word in self.word_counts}
+            # No word has a newline in it: one call encodes them all.
+            encoded = "\n".join(self.word_counts).encode("utf-8", "surrogatepass").split(b"\n")
+            hashes = dict(zip(self.word_counts, map(xxh3_64_intdigest, encoded), strict=False))
             self._word_hashes = np.fromiter(map(hashes.__getitem__, self.words), np.uint64, len(self.words))
         return self._word_hashes

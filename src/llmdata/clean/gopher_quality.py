@@ -56,10 +56,7 @@ class GopherQuality:
     def __call__(self, doc: Document) -> Document | Rejection:
         text = doc.text
         counts = doc.view.word_counts
-        tokens = len(doc.view.words)
-        if not tokens:
-            return Rejection(doc, self.name, "empty")
-
+        tokens = len(doc.view.words) or 1  # of an empty text all ratios are 0
         words = characters = lettered = 0
         for word, count in counts.items():
             if word.isalpha():  # most are, and then both questions are answered

@@ -63,6 +63,14 @@ class GopherRepetition:
     def __init__(self, config: GopherRepetitionConfig) -> None:
         self._config = config
         self._limits: dict[str, Share] = config.model_dump()
+        self._least_duplicate_limit = min(
+            (
+                limit
+                for rule, limit in self._limits.items()
+                if rule.endswith("_gram") and rule[0] == "d" and limit is not None
+            ),
+            default=1.0,
+        )
 
     def __call__(self, doc: Document) -> Document | Rejection:
         text = doc.text
@@ -105,13 +113,13 @@ class GopherRepetition:
             if n <= 4:
                 characters = int(ends[top + n] - ends[top] + n - 1) * count
                 rejection = self._above(doc, f"top_{n}_gram", characters / len(doc.text))
-            elif len(repeated):
+            else:
                 characters = _duplicate_characters(hashes, repeated, ends, n)
                 rejection = self._above(doc, f"duplicate_{n}_gram", characters / len(doc.text))
-            else:
-                return None
             if rejection:
                 return rejection
+            if n >= 4 and _covered(repeated, ends, n) / len(doc.text) <= self._least_duplicate_limit:
+                return None  # longer repeated n-grams lie within these
         return None
 
     def _above(self, doc: Document, rule: str, share: float) -> Rejection | None:
@@ -141,16 +149,35 @@ def _repeated(
     if among is None:
         among = np.arange(len(hashes))
     among = among[among < len(hashes)]
-    order = np.argsort(hashes[among], kind="stable")
-    sorted_hashes = hashes[among[order]]
-    starts = np.flatnonzero(np.concatenate(([True], sorted_hashes[1:] != sorted_hashes[:-1])))
-    counts = np.diff(starts, append=len(order))
-    if not len(order) or counts.max() < 2:
+    values = hashes[among]
+    order = values.argsort()
+    values = values[order]
+    equal = values[1:] == values[:-1]
+    if not equal.any():
         return among[:0], 0, 1
+    starts = np.flatnonzero(np.concatenate(([True], ~equal)))
+    counts = np.concatenate((starts[1:], [len(values)])) - starts
+    positions = among[order]
     # Of equally frequent ones the first in the text counts, as in a Python Counter.
     most = int(counts.max())
-    top = int(among[order[starts[counts == most]]].min())
-    return np.sort(among[order[np.repeat(counts > 1, counts)]]), top, most
+    top = int(np.minimum.reduceat(positions, starts)[counts == most].min())
+    in_group = np.zeros(len(values), bool)
+    in_group[1:] = equal
+    in_group[:-1] |= equal
+    repeated = positions[in_group]
+    repeated.sort()
+    return repeated, top, most
+
+
+def _covered(repeated: npt.NDArray[np.intp], ends: npt.NDArray[np.int64], n: int) -> int:
+    """Characters of the words that lie in a repeated n-gram."""
+    import numpy as np
+
+    if not len(repeated):
+        return 0
+    starts, stops = ends[repeated], ends[repeated + n]
+    overlap = np.maximum(stops[:-1] - starts[1:], 0)
+    return int((stops - starts).sum() - overlap.sum())
 
 
 def _duplicate_characters(
