@@ -43,11 +43,11 @@ class Guard:
         self._slot.began = time.process_time()
         self._slot.step = 0
         self._slot.item = index
+        self._slot.done = index
         try:
             yield
         finally:
             self._slot.item = IDLE
-            self._slot.done += 1
 
 
     def step(self, number: int) -> None:

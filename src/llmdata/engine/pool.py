@@ -167,6 +167,7 @@ class _Run:
         self.workers: list[_Worker] = []
         self.failed: dict[str, str] = {}
         self.totals: dict[str, int] = {}
+        self.items = 0
 
     def loop(self, facts: Callable[[Any], dict[str, int]] | None) -> list[Any]:
         expected = len(self.queue)
@@ -211,6 +212,7 @@ class _Run:
             self._bury(worker, "crashed")
             return
         worker.job = None
+        self.items += int(worker.slot.done)
         if isinstance(answer, Failure):
             self.failed[job.task.id] = str(answer.error)
             log.info("task %s failed:\n%s", job.task.id, answer.traceback)
@@ -222,8 +224,8 @@ class _Run:
         self.session.progress.advance(self.stage, 1, **self.totals)
 
     def _live(self) -> dict[str, int]:
-        in_hand = sum(int(worker.slot.done) for worker in self.workers if worker.job)
-        return {"in hand": in_hand} if in_hand else {}
+        items = self.items + sum(int(worker.slot.done) for worker in self.workers if worker.job)
+        return {"items": items} if items else {}
 
     def _bury(self, worker: _Worker, reason: str) -> None:
         """A worker is dead or has to die: blame the item in hand, and put its task back at the head of the queue."""

@@ -47,7 +47,7 @@ class Pass:
     @property
     def folder(self) -> str:
         """Where its documents go: `final` for the last pass, else its number and its last stage."""
-        return "final" if self.last else f"{self.number:02}-{(*self.stages, READ)[-1 if self.stages else 0]}"
+        return "final" if self.last else f"{self.number:02}-{self.stages[-1] if self.stages else READ}"
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -288,8 +288,7 @@ def _made(out: Place, task: PassTask) -> Manifest:
 
 
 def _facts(result: dict[str, Any]) -> dict[str, int]:
-    counts = list(result["counts"].values())
-    return {"documents": counts[0]["in"], "kept": counts[-1]["kept"]}
+    return {"kept": list(result["counts"].values())[-1]["kept"]}
 
 
 def _forget_others(step: Pass, tasks: Sequence[PassTask], out: Place) -> None:
