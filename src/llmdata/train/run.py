@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmdata.engine.session import Session
 from llmdata.errors import ChangedError, InputError
 from llmdata.storage import manifest
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.place import Place
-from llmdata.storage.token_index import TokenIndex, load_index, verify_shards
 from llmdata.train.config import TrainConfig
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER
+
+if TYPE_CHECKING:
+    from llmdata.storage.token_index import TokenIndex
 
 TASK = "train"
 METRICS, SAMPLES, CURVE = "metrics.jsonl", "samples.jsonl", "loss.svg"
@@ -53,6 +55,8 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
     disagree with their index, and StoppedEarly after saving when the session wants to stop. Holding the lock of `out`
     is up to the caller.
     """
+    from llmdata.storage.token_index import load_index
+
     index = load_index(tokens)
     settings = _deciding(config)
     source = {
@@ -133,6 +137,8 @@ def _differences(old: Any, new: dict[str, Any]) -> list[str]:
 
 def _check_shards(index: TokenIndex, tokens: Place) -> None:
     # Only the shards: the Parquet files that say which document lies where may have stayed on another machine.
+    from llmdata.storage.token_index import verify_shards
+
     problems = verify_shards(replace(index, documents=[]), tokens)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

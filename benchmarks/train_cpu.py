@@ -1,0 +1,151 @@
+"""Training speed on the CPU beside a plain loop of the same model, in one process, turn by turn.
+
+    python benchmarks/train_cpu.py [--size small|medium] [--rounds 8] [--threads 2]
+
+The plain loop is what a tutorial would write: GPT-2 blocks in PyTorch, AdamW, clipping, the loss read every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from llmdata.engine.session import Session
+from llmdata.storage import token_shards
+from llmdata.storage.encoding_kinds import CharEncoding
+from llmdata.storage.manifest import sha256_of
+from llmdata.storage.place import Place
+from llmdata.storage.token_index import Shard, Split, TokenIndex
+from llmdata.tokenizer.files import save_encoding
+from llmdata.train import TrainConfig
+from llmdata.train.device import reproducible
+from llmdata.train.loop import FLUSH, Trainer
+from llmdata.train.metrics import Log
+
+SIZES = {
+    "small": {"layers": 4, "heads": 4, "width": 128, "context": 64, "batch": 12},
+    "medium": {"layers": 6, "heads": 6, "width": 384, "context": 256, "batch": 8},
+}
+VOCABULARY = 65
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
+        self.qkv, self.proj = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, c = x.shape
+        q, k, v = (z.view(b, t, self.heads, -1).transpose(1, 2) for z in self.qkv(self.norm1(x)).split(c, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).contiguous().view(b, t, c)
+        x = x + self.proj(y)
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class PlainModel(nn.Module):
+    def __init__(self, layers: int, heads: int, width: int, context: int) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(VOCABULARY, width), nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(PlainBlock(width, heads) for _ in range(layers)))
+        self.norm, self.head = nn.LayerNorm(width, bias=False), nn.Linear(width, VOCABULARY, bias=False)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
+        logits = self.head(self.norm(self.blocks(x)))
+        return F.cross_entropy(logits.view(-1, VOCABULARY), targets.reshape(-1))
+
+
+class PlainLoop:
+    def __init__(self, data: np.ndarray, batch: int, **shape: int) -> None:
+        self.data, self.batch, self.context = data, batch, shape["context"]
+        self.model = PlainModel(**shape)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+
+    def step(self) -> None:
+        starts = torch.randint(len(self.data) - self.context - 1, (self.batch,)).tolist()
+        x = torch.stack([torch.from_numpy(self.data[i : i + self.context].astype(np.int64)) for i in starts])
+        y = torch.stack([torch.from_numpy(self.data[i + 1 : i + 1 + self.context].astype(np.int64)) for i in starts])
+        loss = self.model(x, y)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        loss.item()
+
+
+def trainer(folder: Place, data: np.ndarray, batch: int, threads: int, compiled: bool, **shape: int) -> Trainer:
+    """Our trainer on the same tokens."""
+    encoding = CharEncoding([chr(32 + i) for i in range(VOCABULARY - 2)], {"<|endoftext|>": 63, "<|unk|>": 64})
+    save_encoding(encoding, folder / "tokens" / "tokenizer", {})
+    path = folder / "tokens" / "train.bin"
+    path.write_bytes(token_shards.header(data.dtype, len(data)) + data.tobytes())
+    shard = Shard("train.bin", len(data), sha256_of(path), path.size())
+    index = TokenIndex(encoding.digest, VOCABULARY, 63, "uint16", "llm.c", {"train": Split(len(data), 1, 1, [shard])})
+    config = TrainConfig.model_validate(
+        {
+            "model": shape,
+            "data": {"batch_tokens": batch * shape["context"]},
+            "loop": {"steps": 10**6},
+            "device": "cpu",
+            "compile": compiled,
+        }
+    )
+    made = Trainer(folder / "tokens", index, folder / "model", config, Session(), threads)
+    made.metrics = Log(folder / "model" / "metrics.jsonl", 0)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="ours with torch.compile (needs g++)")
+    arguments = parser.parse_args()
+    shape = dict(SIZES[arguments.size])
+    batch = shape.pop("batch")
+    data = np.random.default_rng(0).integers(0, 63, 1_000_000).astype(np.uint16)
+    steps = 2 * FLUSH if arguments.size == "small" else FLUSH
+    with tempfile.TemporaryDirectory() as temporary, reproducible(arguments.threads):
+        plain = PlainLoop(data, batch, **shape)
+        ours = trainer(Place.of(temporary), data, batch, arguments.threads, arguments.compile, **shape)
+
+        def run_plain() -> None:
+            torch.use_deterministic_algorithms(False)
+            for _ in range(steps):
+                plain.step()
+
+        def run_ours() -> None:
+            torch.use_deterministic_algorithms(True)
+            for _ in range(steps // FLUSH):
+                for _ in range(FLUSH):
+                    ours._train_step()
+                ours._flush()
+
+        rates: dict[str, list[float]] = {"plain": [], "ours": []}
+        for turn in range(arguments.rounds + 1):
+            for name, run in (("plain", run_plain), ("ours", run_ours)):
+                began = time.perf_counter()
+                run()
+                if turn:  # the first warms up
+                    rates[name].append(steps * batch * shape["context"] / (time.perf_counter() - began))
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates["plain"], strict=True))
+    parameters = sum(p.numel() for p in ours.model.parameters())
+    print(json.dumps({"parameters": parameters, "tokens_per_second": middle, "ratio": round(ratio, 3)}))
+
+
+if __name__ == "__main__":
+    main()
