@@ -31,7 +31,8 @@ _SUPERSETS = {
     "iso8859-8-i": "iso8859-8",
     "utf-16": "utf-16-le",
 }
-_NOT_WHATWG = {"utf-7", "utf-32", "utf-32-le", "utf-32-be", "punycode", "idna", "unicode_escape", "raw_unicode_escape"}
+# Not on WHATWG's list, or not on resiliparse's, and yet met in old pages; any other codec of Python's is refused.
+_EXTRA = frozenset({"mac-cyrillic", "mac-latin2", "cp852", "cp855", "cp932", "cp949", "big5hkscs", "hz", "iso2022_kr"})
 # Seven-bit encodings look like ASCII, and so like UTF-8.
 _SEVEN_BIT = frozenset({"iso2022_jp", "iso2022_kr", "hz"})
 
@@ -47,7 +48,7 @@ def encoding_of(label: str) -> str | None:
         codec = codecs.lookup(name.replace("win-", "windows-"))
     except (LookupError, ValueError):
         return None
-    if not codec._is_text_encoding or codec.name in _NOT_WHATWG:
+    if codec.name not in _EXTRA and map_encoding_to_html5(codec.name, fallback_utf8=False) is None:
         return None
     return _SUPERSETS.get(codec.name, codec.name)
 

@@ -28,7 +28,7 @@ class ExtractConfig(Section):
     fast: bool = False
     """Skip the second opinions that trafilatura asks for when it finds little text (trafilatura only)."""
     deduplicate: bool = True
-    """Drop text segments that repeat within the page (trafilatura only)."""
+    """Drop text segments that the page has shown twice already (trafilatura only)."""
     include_comments: bool = False
     """Keep readers' comments (trafilatura and resiliparse)."""
     include_tables: bool = True

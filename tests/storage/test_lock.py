@@ -1,0 +1,73 @@
+"""The lock on a folder: one run at a time; the dead hold nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmdata.errors import BusyError
+from llmdata.storage.lock import holder, locked
+from llmdata.storage.place import Place
+
+_HOLD = """
+import sys
+from llmdata.storage.lock import locked
+from llmdata.storage.place import Place
+with locked(Place.of(sys.argv[1]), "llmdata run demo"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_run_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
+    folder = Place.of(tmp_path)
+    process = hold(tmp_path)
+    try:
+        found = holder(folder)
+        assert found is not None
+        assert (found.pid, found.command) == (process.pid, "llmdata run demo")
+        with (
+            pytest.raises(BusyError, match=rf"process {process.pid} on .* \(llmdata run demo\)"),
+            locked(folder, "another"),
+        ):
+            pass
+    finally:
+        process.communicate("")
+    assert holder(folder) is None
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    process = hold(tmp_path)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert holder(Place.of(tmp_path)) is None
+    with locked(Place.of(tmp_path), "next"):
+        pass
+
+
+def test_the_lock_ends_with_its_block_even_on_errors(tmp_path: Path) -> None:
+    folder = Place.of(tmp_path)
+    with pytest.raises(RuntimeError), locked(folder, "one"):
+        raise RuntimeError
+    with locked(folder, "two"):
+        pass
+
+
+def test_a_folder_never_locked_has_no_holder(tmp_path: Path) -> None:
+    assert holder(Place.of(tmp_path / "nowhere")) is None
+    with locked(Place.of("memory://bucket/folder"), "object stores are not locked"):
+        assert holder(Place.of("memory://bucket/folder")) is None

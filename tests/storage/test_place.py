@@ -1,0 +1,118 @@
+"""Places: paths and addresses, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmdata.errors import InputError, LlmdataError, StoppedEarly
+from llmdata.storage.place import PARTIAL, Place, remove_partials
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "local":
+        return Place.of(tmp_path / "folder").mkdir()
+    place = Place.of(f"memory://{tmp_path.name}/folder")
+    place.remove()
+    return place.mkdir()
+
+
+def test_names_and_parents(folder: Place) -> None:
+    file = folder / "a" / "b.txt"
+    assert file.name == "b.txt"
+    assert file.parent.name == "a"
+    assert Place.of(str(file)) == file
+    assert not file.exists()
+
+
+def test_files_are_written_read_listed_and_removed(folder: Place) -> None:
+    (folder / "b.txt").write_bytes(b"two")
+    (folder / "a.txt").write_bytes(b"one")
+    (folder / "sub" / "c.txt").write_bytes(b"three")
+    (folder / ".hidden" / "d.txt").write_bytes(b"four")
+    assert [place.name for place in folder.children("*.txt")] == ["a.txt", "b.txt"]
+    assert [place.name for place in folder.walk()] == ["a.txt", "b.txt", "c.txt"]
+    assert (folder / "a.txt").read_bytes() == b"one"
+    assert (folder / "sub").is_dir()
+    assert (folder / "sub" / "c.txt").size() == 5
+    (folder / "sub").remove()
+    (folder / "sub").remove()
+    assert not (folder / "sub" / "c.txt").exists()
+    assert (folder / "nowhere").children() == []
+
+
+def test_a_failed_write_leaves_the_old_file(folder: Place) -> None:
+    file = folder / "a.txt"
+    file.write_bytes(b"old")
+    with pytest.raises(RuntimeError), file.writer() as stream:  # noqa: PT012
+        stream.write(b"new, but")
+        raise RuntimeError
+    assert file.read_bytes() == b"old"
+    assert [place.name for place in folder.children()] == ["a.txt"]
+
+
+def test_the_stamp_changes_with_the_file(tmp_path: Path) -> None:
+    file = Place.of(tmp_path / "a")
+    file.write_bytes(b"1")
+    before = file.stamp()
+    assert file.stamp() == before
+    os.utime(file.path, ns=(1, 1))
+    assert file.stamp() != before
+
+
+def test_missing_and_unreadable_files_are_input_errors(folder: Place) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        (folder / "nowhere").read_bytes()
+    (folder / "a.json").write_bytes(b"{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        (folder / "a.json").read_json()
+
+
+def test_unknown_protocols_are_input_errors() -> None:
+    with pytest.raises(InputError):
+        Place.of("nosuchprotocol://bucket/file")
+
+
+def test_only_local_places_have_a_path() -> None:
+    with pytest.raises(LlmdataError, match="local disk"):
+        Place.of("memory://bucket/file").local()
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    (tmp_path / f"part-0.parquet.123{PARTIAL}").touch()
+    (tmp_path / "part-1.parquet").touch()
+    remove_partials(Place.of(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["part-1.parquet"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_stops_the_run_and_says_what_to_do(tmp_path: Path, code: int) -> None:
+    message = r"the disk is full .* run the same command again"
+    with pytest.raises(StoppedEarly, match=message), Place.of(tmp_path / "a").writer():
+        raise OSError(code, "no space")
+    assert list(tmp_path.iterdir()) == []
+
+
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    max_leaves=10,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(_JSON)
+def test_json_round_trips(tmp_path: Path, value: object) -> None:
+    file = Place.of(tmp_path / "a.json")
+    file.write_json(value)
+    assert file.read_json() == value
