@@ -74,7 +74,7 @@ def train_tokenizer(
     for name in (*FILES, STATS):
         (out / name).remove()
     manifest.save_stamp(out, STAGE, {"state": state, "finished": False})
-    corpus = _Corpus(pieces, config, session)
+    corpus = Corpus(pieces, config, session)
     if existing:
         source = config.name or Place.of(str(config.path))
         encoding = load_encoding(source, config.pattern)
@@ -98,7 +98,7 @@ def train_tokenizer(
 
 
 @dataclass(slots=True)
-class _Corpus:
+class Corpus:
     """The texts to train on, counted, digested and sampled on their way past."""
 
     pieces: Sequence[Piece]
@@ -175,7 +175,7 @@ def _special_ids(names: Sequence[str], first: int) -> dict[str, int]:
     return {name: first + index for index, name in enumerate(names)}
 
 
-def _train_bpe(corpus: _Corpus, config: TokenizerConfig) -> Encoding:
+def _train_bpe(corpus: Corpus, config: TokenizerConfig) -> Encoding:
     import rustbpe
 
     pattern, _ = resolve_pattern(config.pattern or PATTERN)
@@ -189,7 +189,7 @@ def _train_bpe(corpus: _Corpus, config: TokenizerConfig) -> Encoding:
     return BpeEncoding(ranks, pattern, _special_ids(config.special_tokens, len(ranks)))
 
 
-def _train_words(corpus: _Corpus, config: TokenizerConfig) -> Encoding:
+def _train_words(corpus: Corpus, config: TokenizerConfig) -> Encoding:
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import Split
 
@@ -205,7 +205,7 @@ def _train_words(corpus: _Corpus, config: TokenizerConfig) -> Encoding:
     return JsonEncoding(level_json(words, pattern, _with_unknown(words, config)), config.special_tokens[0], "word")
 
 
-def _train_chars(corpus: _Corpus, config: TokenizerConfig) -> Encoding:
+def _train_chars(corpus: Corpus, config: TokenizerConfig) -> Encoding:
     counts: Counter[str] = Counter()
     for text in corpus.texts():
         counts.update(text)
