@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,7 +67,9 @@ def stage_status(kind: Kind, folder: Place) -> StageStatus:
     running = _read_state(folder)
     tasks = list(manifests(folder))
     report = StageStatus(kind, str(folder), "to do", held_by=str(who) if who else None, done=len(tasks))
-    finished = bool(stamp.get("finished"))
+    crawl = _read_crawl(folder) if kind == "crawl" else {}
+    # Training has one task, and leaves its manifest when it is done.
+    finished = bool(stamp.get("finished") or crawl.get("finished") or (kind == "model" and tasks))
     if who:
         report.state = "running"
         report.running = list(running.get("running", []))
@@ -73,13 +77,15 @@ def stage_status(kind: Kind, folder: Place) -> StageStatus:
         report.state = "done"
     elif running.get("failed"):
         report.state = "failed"
-    elif stamp or running or tasks:
+    elif stamp or running or tasks or crawl:
         report.state = "stopped"
     report.failed = {} if finished else dict(running.get("failed", {}))
     left = 0 if finished else max(0, int(running.get("tasks", 0)) - int(running.get("done", 0)))
     report.tasks = report.done + left if tasks or left else None
     report.seconds = sum(task.cost.get("seconds", 0.0) for task in tasks) or None
     _count(kind, folder, tasks, report)
+    if crawl:
+        report.documents, report.seconds, report.facts = crawl["pages"], crawl["seconds"], crawl["facts"]
     if who and running.get("stage"):
         report.facts = {"at": running["stage"], **report.facts}
     return report
@@ -142,6 +148,33 @@ def _read_state(folder: Place) -> dict[str, Any]:
     path = folder / PRIVATE / "state.json"
     value = path.read_json() if path.exists() else {}
     return value if isinstance(value, dict) else {}
+
+
+def _read_crawl(folder: Place) -> dict[str, Any]:
+    """What a crawl's frontier knows, read beside the crawler; empty if there is none yet."""
+    import sqlite3
+
+    path = folder / "frontier.sqlite"
+    if folder.fs is not None or not path.exists():
+        return {}
+    try:
+        with closing(sqlite3.connect(f"{path.local().absolute().as_uri()}?mode=ro", uri=True)) as frontier:
+            known = dict(frontier.execute("SELECT key, value FROM meta").fetchall())
+            pages, size = frontier.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM capture").fetchone()
+            queued, hosts = frontier.execute("SELECT coalesce(sum(queued), 0), count(*) FROM host").fetchone()
+            reasons = dict(
+                frontier.execute("SELECT reason, count(*) FROM url WHERE reason IS NOT NULL GROUP BY 1 ORDER BY 1")
+            )
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: cannot read the crawl's state: {error}") from None
+    facts = {"MB": round(size / 1e6, 1), "queued": queued, "hosts": hosts, **reasons}
+    seconds = json.loads(known.get("seconds", "null"))
+    return {
+        "finished": json.loads(known.get("finished", "null")) is not None,
+        "pages": pages,
+        "seconds": seconds,
+        "facts": facts,
+    }
 
 
 def _count(kind: Kind, folder: Place, tasks: list[Manifest], report: StageStatus) -> None:

@@ -220,28 +220,39 @@ def _check_tokens(folder: Place, report: Report, session: Session) -> None:
 
 
 def _check_crawl(folder: Place, report: Report, session: Session) -> None:
-    """Every record of every archive can be read, and its block has the digest that its header gives."""
+    """Every record of every archive can be read and has the digest in its header; no capture is missing."""
     files = warcs_of(folder)
+    captures = 0
     for file in files:
         session.stop.check()
         report.files += 1
         report.bytes += file.size()
-        for problem in _damage(file):
-            report.problems.append(problem)
-    if not files:
-        report.notes.append(f"{folder}: no archives yet")
+        captures += _check_archive(file, report)
+    summary = folder / "crawl.json"
+    if not summary.exists():
+        report.notes.append(f"{folder}: not finished (no {summary.name}); its {len(files)} archives are checked")
+        return
+    said = summary.read_json()
+    report.expect(captures == said["pages"], f"{summary}: {said['pages']} pages, the archives hold {captures}")
+    there = {file.name for file in files}
+    for name in said["warcs"]:
+        report.expect(name in there or f"{name}.open" in there, f"{folder / name}: missing; the crawl wrote it")
 
 
-def _damage(file: Place) -> Iterable[str]:
+def _check_archive(file: Place, report: Report) -> int:
+    """Check a WARC file; returns how many captures it holds."""
     from fastwarc.warc import ArchiveIterator
 
-    records = sum(1 for _ in warc_records(file))
+    types = [record["type"] for record in warc_records(file)]
     with file.open() as stream:
         # Digests are over the block as stored, so HTTP must not be parsed before.
         for number, record in enumerate(ArchiveIterator(stream, parse_http=False), 1):
             if record.headers.get("WARC-Block-Digest") and not record.verify_block_digest():
                 identifier = record.headers.get("WARC-Record-ID")
-                yield f"{file}: record {number} of {records} ({identifier}) does not have the digest in its header"
+                report.problems.append(
+                    f"{file}: record {number} of {len(types)} ({identifier}) does not have the digest in its header"
+                )
+    return sum(kind in ("response", "revisit") for kind in types)
 
 
 def _check_stage(folder: Place, report: Report, session: Session) -> None:
