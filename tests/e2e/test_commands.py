@@ -117,7 +117,7 @@ def test_the_way_of_the_data_by_single_commands(warcs: Path, tmp_path: Path, llm
     llmdata("clean", warcs, "--out", "corpus", "--recipe", "fineweb")
     assert "gopher_repetition" in llmdata("inspect", "corpus", "--rejected").stdout
     rows = llmdata("inspect", "corpus", "--sql", "SELECT count(*) AS n FROM docs", "--json").stdout
-    assert json.loads(rows)["rows"][0]["n"] > 60
+    assert json.loads(rows)["n"] > 60
     llmdata("dedup", "corpus", "--out", "distinct", "--method", "exact")
     llmdata("tokenizer", "train", "distinct", "--out", "tokenizer", "--vocab-size", "400")
     llmdata("tokenize", "distinct", "--tokenizer", "tokenizer", "--out", "tokens", "--val", "hash:0.1")

@@ -133,12 +133,13 @@ class Chain:
             return item
         doc = item
         for step, (name, stage) in enumerate(self._stages, 1):
+            before = doc.text
             if casualty and casualty.step == step:
                 outcome: Document | Rejection = Rejection(doc, name, casualty.reason, "this stage gave the page up")
             else:
                 hand.step(step)
                 outcome = _run(name, stage, doc)
-            self._enter(name, outcome, before=doc.text)
+            self._enter(name, outcome, before)
             if isinstance(outcome, Rejection):
                 return outcome
             doc = outcome

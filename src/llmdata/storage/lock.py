@@ -43,6 +43,7 @@ def locked(folder: Place, command: str) -> Iterator[None]:
     if folder.fs is not None:
         yield
         return
+    new = not folder.exists()
     path = (folder / PRIVATE).mkdir() / "lock"
     with open(path.path, "a+", encoding="utf-8") as stream:
         try:
@@ -59,6 +60,16 @@ def locked(folder: Place, command: str) -> Iterator[None]:
             yield
         finally:
             stream.truncate(0)
+            if new:
+                _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Place) -> None:
+    """Leave nothing behind of a command that was refused before it wrote anything."""
+    if [entry.name for entry in folder.children()] == [PRIVATE] and [
+        entry.name for entry in (folder / PRIVATE).children()
+    ] == ["lock"]:
+        folder.remove()
 
 
 def holder(folder: Place) -> Holder | None:
