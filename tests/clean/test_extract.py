@@ -189,6 +189,8 @@ def test_the_defaults_are_fineweb_s() -> None:
         ("<p>" * 9 + "<li>" * 9 + "<br>" * 9, 2, False),
         ("</div>" * 9 + "<DIV>" * 3, 2, True),
         ("< div>" * 9, 2, False),
+        ("<svg>" + "<path d='M0 0'/>" * 9 + "</svg>", 2, False),
+        ("<div/>" * 9, 2, True),
     ],
 )
 def test_depth(html: str, limit: int, deeper: bool) -> None:

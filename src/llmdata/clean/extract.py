@@ -147,7 +147,7 @@ class Extract:
 _DEPTH_MATTERS = 8_000
 _MAX_DEPTH = 2_000
 
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]*")
 # Tags without an end, or whose end may be left out, so that repeating them nests nothing.
 _FLAT = frozenset(
     "area base br col embed hr img input link meta source track wbr param command keygen "
@@ -157,9 +157,14 @@ _FLAT = frozenset(
 
 def is_nested_deeper(html: str, limit: int) -> bool:
     """Whether more than `limit` tags are open at once somewhere in `html`."""
-    depth = 0
-    for closing, name in _TAG.findall(html):
-        if name.lower() in _FLAT:
+    depth = drawings = 0
+    for tag in _TAG.finditer(html):
+        closing, name = tag[1], tag[2].lower()
+        if name in _FLAT:
+            continue
+        if name in ("svg", "math"):
+            drawings = max(0, drawings + (-1 if closing else 1))
+        elif drawings and tag[0].endswith("/"):  # `<path … />` is closed; in HTML itself `<div/>` is not
             continue
         depth = max(0, depth - 1) if closing else depth + 1
         if depth > limit:
