@@ -166,6 +166,7 @@ def test_spikes_are_dealt_with_and_told(tmp_path: Path, policy: str) -> None:
     # One window a batch, so that noise is alone in it.
     config = tiny(
         data={"batch_tokens": 32},
+        checkpoint_every=50,
         loop={"steps": 300, "on_spike": policy, "spike": 1.5},
         optim={"lr": 0.005, "schedule": "wsd"},
     )
