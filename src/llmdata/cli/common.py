@@ -101,6 +101,12 @@ def ends_well(json: bool = False) -> Iterator[None]:
         raise typer.Exit(0) from None
     except OSError as error:
         _fail(json, str(InputError(f"{error.filename or 'system'}: {error.strerror or error}")), EXIT_FAILED)
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        # A defect. People get one line that they can report; -v shows where it happened.
+        logging.getLogger("llmdata").info("unexpected error", exc_info=True)
+        _fail(json, f"unexpected {type(error).__name__}: {error} (a defect of llmdata; -v shows where)", EXIT_FAILED)
 
 
 def _fail(json: bool, message: str, exit_code: int) -> None:
