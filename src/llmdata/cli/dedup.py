@@ -143,22 +143,22 @@ def _explain(config: MinhashConfig, console: Console) -> None:
 
     from llmdata.dedup.curve import band_probability, changed_words, plot, similarity_at
 
-    bands, rows = config.bands, config.rows
+    bands, rows, n = config.bands, config.rows, config.n_grams
     steps = [round(0.30 + 0.05 * step, 2) for step in range(15)]
     curve = [{"jaccard": jaccard, "probability": round(band_probability(jaccard, bands, rows), 6)} for jaccard in steps]
     table = Table("Jaccard similarity", "words changed", "probability of a match")
     for jaccard, point in zip(steps, curve, strict=True):
-        changed = f"{changed_words(jaccard, config.n_grams):.1%}"
+        changed = f"{changed_words(jaccard, n):.1%}"
         table.add_row(f"{jaccard:.2f}", changed, f"{point['probability']:.2%}")
     even = similarity_at(0.5, bands, rows)
     chains = f"checked at {config.verify_jaccard}" if config.verify_jaccard else "unchecked: see verify_jaccard"
     console.render(table)
     console.result(
-        {"bands": bands, "rows": rows, "n_grams": config.n_grams, "even_odds_at": round(even, 4), "curve": curve},
+        {"bands": bands, "rows": rows, "n_grams": n, "even_odds_at": round(even, 4), "curve": curve},
         f"""
 {plot(bands, rows)}
 
-{bands} bands × {rows} rows = {bands * rows} hash functions of {config.hash_bits} bits, shingles of {config.n_grams} words.
+{bands} bands × {rows} rows = {bands * rows} hash functions of {config.hash_bits} bits, shingles of {n} words.
 Documents match if they agree in all rows of any band: p = 1 − (1 − s^{rows})^{bands}; even odds at s = {even:.3f}.
 More bands find less similar pairs too, more rows find fewer. "Words changed" is the share of a long text's words
 that differ, each by itself, between two copies of that similarity. Chains of matches are one cluster, {chains}.""",

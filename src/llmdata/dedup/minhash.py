@@ -48,7 +48,7 @@ def signatures(hashes: Array, counts: Counts, factors: np.ndarray[Any, Any]) -> 
 
 def band_keys(values: np.ndarray[Any, Any], bands: int) -> Array:
     """One 64-bit key for each band of each signature: (texts, bands × rows) → (texts, bands)."""
-    grouped = values.reshape(len(values), bands, -1).astype(np.uint64)
+    grouped = values.reshape(len(values), bands, values.shape[1] // bands).astype(np.uint64)
     weights = random_numbers(grouped.shape[2], grouped.shape[2]) | np.uint64(1)
     return mix((mix(grouped) * weights).sum(axis=2, dtype=np.uint64))
 

@@ -22,6 +22,7 @@ from llmdata.dedup.verify import Verifier
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError
 from llmdata.storage import manifest
+from llmdata.storage.lock import PRIVATE
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.parquet import open_parquet, write_table
 from llmdata.storage.place import Place, remove_partials
@@ -74,7 +75,7 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
     fingerprint = manifest.digest([state, inputs])
     if _finished(out, "drops", fingerprint):
         return
-    for folder in ("drops", "edges"):
+    for folder in ("drops", "edges", f"{PRIVATE}/tasks"):
         remove_partials(out / folder)
     documents = parts.offsets[-1]
     memory = shuffle.config.memory - PROCESS - BYTES_A_DOCUMENT * documents
@@ -184,13 +185,13 @@ def _write_drops(
 
     def chosen() -> Iterator[pa.RecordBatch]:
         nonlocal dropped
-        for docs, kept, ids in _choose(shuffle, parts, sets.parents, shared, sort.share(2)):
+        for docs, kept, ids in _choose(shuffle, parts, sets.parents, shared, sort):
             np.add.at(sizes, kept, 1)
             dropped += int(np.count_nonzero(docs != kept))
             yield pa.RecordBatch.from_arrays([pa.array(docs), pa.array(kept), ids], schema=chosen_schema)
 
     outputs: list[manifest.Output] = []
-    rows = _Rows(sort.share(2).sort(chosen(), chosen_schema, ["doc"]))
+    rows = _Rows(sort.sort(chosen(), chosen_schema, ["doc"]))
     for place, begin, end in zip(parts.places, parts.offsets, parts.offsets[1:], strict=False):
         path = f"drops/{place.name}"
         tables = (_drops(batch, begin, sizes) for batch in rows.below(end))

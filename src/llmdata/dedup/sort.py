@@ -2,67 +2,75 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmdata.errors import LlmdataError, StoppedEarly
 from llmdata.storage.place import Place
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 BATCH_ROWS = 1 << 17
 THREAD = 60_000_000
 """Memory of a sorting thread (bytes); with less than half of this DuckDB gives up."""
+SPILL = ".spill-"
 
 
-@dataclass(frozen=True, slots=True)
 class Sorter:
-    """How to sort: memory in bytes, threads, and a local folder for the rest."""
+    """One memory bound for all sorts, also for those that go on at the same time."""
 
-    memory: int
-    threads: int
-    folder: str
-
-    def share(self, parts: int) -> Sorter:
-        """With so much of the memory, for sorts that go on at the same time."""
-        return Sorter(self.memory // parts, self.threads, self.folder)
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self._database = database
+        self._numbers = itertools.count()
 
     def sort(
         self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, order: Sequence[str]
     ) -> Iterator[pa.RecordBatch]:
         """The rows of `batches` in the order of the columns `order` (a `-` before the name: falling).
 
-        `order` must be total, so that the result is the same for any number of threads. The memory bound holds for
-        DuckDB's buffers: batches on their way in and out come on top.
+        `order` must be total, so that the result is the same for any number of threads.
         """
-        import duckdb
         import pyarrow as pa
 
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": f"{self.memory // 1000}KB",
-            "threads": max(1, min(self.threads, self.memory // THREAD)),
-            "temp_directory": self.folder,
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        keys = ", ".join(f'"{name[1:]}" DESC' if name.startswith("-") else f'"{name}"' for name in order)
+        name = f"rows_{next(self._numbers)}"
+        keys = ", ".join(f'"{column[1:]}" DESC' if column.startswith("-") else f'"{column}"' for column in order)
         source = _Source(batches)
-        with source.errors(), duckdb.connect(":memory:", config=settings) as connection:
-            connection.register("rows", pa.RecordBatchReader.from_batches(schema, source))
-            yield from connection.sql(f"SELECT * FROM rows ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
+        with source.errors(), self._database.cursor() as cursor:
+            cursor.execute("SET enable_progress_bar = false")  # it would write to stdout
+            cursor.register(name, pa.RecordBatchReader.from_batches(schema, source))
+            yield from cursor.sql(f"SELECT * FROM {name} ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
 
 
 @contextmanager
 def sorter(folder: Place, memory: int, threads: int) -> Iterator[Sorter]:
-    """A sorter that spills below `folder`; where that is not on the local disk, into the system's temporary folder."""
-    parent = None if folder.fs is not None else folder.mkdir().path
-    with tempfile.TemporaryDirectory(prefix=".spill-", dir=parent, ignore_cleanup_errors=True) as spill:
-        yield Sorter(memory, threads, spill)
+    """A sorter with `memory` bytes for DuckDB's buffers; batches on their way in and out come on top.
+
+    It spills below `folder`, or where that is not on the local disk, into the system's temporary folder. What a killed
+    run has left below `folder` is removed.
+    """
+    import duckdb
+
+    parent = None
+    if folder.fs is None:
+        parent = folder.mkdir().path
+        for left in folder.children(f"{SPILL}*"):
+            left.remove()
+    with tempfile.TemporaryDirectory(prefix=SPILL, dir=parent, ignore_cleanup_errors=True) as spill:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{memory // 1000}KB",
+            "threads": max(1, min(threads, memory // THREAD)),
+            "temp_directory": spill,
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        with duckdb.connect(":memory:", config=settings) as database:
+            yield Sorter(database)
 
 
 class _Source:
