@@ -6,6 +6,7 @@ robots.txt and address like every URL.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import socket
@@ -132,8 +133,8 @@ class Fetcher:
             try:
                 for _ in range(MAX_ROBOTS_REDIRECTS + 1):
                     with self._send(url) as response:
-                        target = urls.join(url, response.headers.get("Location", ""))
-                        if response.status_code not in REDIRECTS or target is None:
+                        target = _target(url, response)
+                        if response.status_code not in REDIRECTS or not target:
                             return response.status_code, self._read_text(response)
                     url = target
                 return 404, ""  # RFC 9309, section 2.3.1.2: more redirects than five count as no file
@@ -160,8 +161,7 @@ class Fetcher:
         answer.headers = [(name, value) for name, value in response.raw.headers.items()]
         answer.status_line = f"{response.status_code} {response.reason or ''}".strip()
         if response.status_code in REDIRECTS:
-            target = urls.join(answer.job.url, _utf8(response.headers.get("Location", "")))
-            answer.kind, answer.location = "redirect", target or ""
+            answer.kind, answer.location = "redirect", _target(answer.job.url, response)
             _drain(response)
             return
         if response.status_code != 200:
@@ -187,7 +187,9 @@ class Fetcher:
         except (urllib3.exceptions.HTTPError, OSError):
             if not exchange.expired or not body:
                 raise
-        if exchange.expired:  # a shut socket may look like the end of an answer without a length
+        if exchange.expired:  # a shut socket may look like the end of the headers, or of an answer without a length
+            if not body:
+                raise TimeoutError
             answer.truncated = "time"
         if answer.truncated:
             response.raw.close()
@@ -237,28 +239,22 @@ class _Checked:
     port: int
     timeout: Any
     socket_options: Any
-    _guard: socket.socket | None = None
+    sock: Any = None
+    _peer = ""
 
     def _new_conn(self) -> socket.socket:
-        address = self.policy.resolve(self.host, self.port)
+        self._peer = self.policy.resolve(self.host, self.port)
         timeout = None if self.timeout is urllib3.util.Timeout.DEFAULT_TIMEOUT else self.timeout
         connection = urllib3.util.connection.create_connection(
-            (address, self.port), timeout, socket_options=self.socket_options
+            (self._peer, self.port), timeout, socket_options=self.socket_options
         )
-        self._guard, self._peer = connection.dup(), address
-        self.watchdog.uses(self._guard, address)
+        self.watchdog.uses(connection, self._peer)
         return connection
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
-        if self._guard is not None:
-            self.watchdog.uses(self._guard, self._peer)
+        if self.sock is not None:
+            self.watchdog.uses(self.sock, self._peer)
         return super().request(*args, **kwargs)  # type: ignore[misc]
-
-    def close(self) -> None:
-        super().close()  # type: ignore[misc]
-        if self._guard is not None:
-            self._guard.close()
-            self._guard = None
 
 
 def _drain(response: requests.Response) -> None:
@@ -268,12 +264,12 @@ def _drain(response: requests.Response) -> None:
         left -= len(chunk)
 
 
-def _utf8(value: str) -> str:
-    """A header as UTF-8, which servers send in Location, where http.client reads Latin-1."""
-    try:
-        return value.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return value
+def _target(url: str, response: requests.Response) -> str:
+    """Where a redirect leads; empty if nowhere."""
+    location = response.headers.get("Location", "").strip()
+    with contextlib.suppress(UnicodeError):  # http.client reads Latin-1, servers send UTF-8
+        location = location.encode("latin-1").decode("utf-8")
+    return (urls.join(url, location) or "") if location else ""
 
 
 def _retry_after(value: str | None) -> float | None:

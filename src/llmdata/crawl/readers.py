@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import multiprocessing
@@ -45,7 +46,10 @@ def _serve(pipe: Connection, config: CrawlConfig, seeds: Sequence[str]) -> None:
 
 
 class Readers:
-    """`count` processes, each fed by a thread and started with its first page; `done` is called in that thread with an answer and its reading."""
+    """`count` processes, each fed by a thread and started with its first page.
+
+    `done` is called in that thread with an answer and its reading.
+    """
 
     def __init__(
         self, count: int, config: CrawlConfig, seeds: Sequence[str], done: Callable[[Answer, Reading], None]
@@ -55,7 +59,7 @@ class Readers:
         self._arguments = (config, seeds)
         self._done = done
         # Bounded: where reading is slower than fetching, the fetching threads wait.
-        self._waiting: queue.Queue[Answer] = queue.Queue(maxsize=2 * count)
+        self._waiting: queue.Queue[Answer | None] = queue.Queue(maxsize=2 * count)
         self._closing = False
         self._processes: dict[int, BaseProcess] = {}  # by the thread that feeds them
         self._pipes: dict[int, Connection] = {}
@@ -77,15 +81,14 @@ class Readers:
         self._closing = True
         for process in list(self._processes.values()):
             process.kill()
+        for _ in self._threads:
+            with contextlib.suppress(queue.Full):  # full: there is something to wake up for already
+                self._waiting.put_nowait(None)
         for thread in self._threads:
             thread.join()
 
     def _feed(self) -> None:
-        while not self._closing:
-            try:
-                answer = self._waiting.get(timeout=_LOOK)
-            except queue.Empty:
-                continue
+        while (answer := self._waiting.get()) is not None and not self._closing:
             reading = self._read(answer) or self._read(answer)  # a process may have died of something else
             if not self._closing:
                 self._done(answer, reading or Reading(reason="reader_crashed"))

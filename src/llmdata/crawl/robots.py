@@ -81,6 +81,6 @@ def _sift(text: str, agent: str) -> tuple[list[str], list[tuple[str, bool]]]:
                     signals.setdefault(name, []).append((path, withholds_training(rest)))
         elif key in _KNOWN:
             kept.append(f"{key}: {value}")
-        if key in _KNOWN and key != "sitemap":
+        if key in _SIGNALS or (key in _KNOWN and key != "sitemap"):
             naming = False
     return kept, signals.get(agent, signals.get("*", []))

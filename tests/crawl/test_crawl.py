@@ -1,0 +1,283 @@
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmdata.crawl import CrawlConfig, CrawlResult, crawl
+from llmdata.engine.session import Session
+from llmdata.errors import ChangedError, ConfigError, InputError, Interrupted, StoppedEarly
+from llmdata.storage.place import Place
+from tests.crawl import archives
+from tests.crawl.server import Page, page, serving
+
+QUICK = {"backoff": 0.01, "max_backoff": 0.02}
+
+
+def run(folder: Path, *seeds: str, session: Session | None = None, rerun: bool = False, **settings: Any) -> CrawlResult:
+    config = CrawlConfig.model_validate({"seeds": list(seeds)} | QUICK | settings)
+    return crawl(config, Place.of(folder), session or Session(), rerun=rerun)
+
+
+def paths(folder: Path) -> list[str]:
+    return ["/" + url.split("/", 3)[3] for url in archives.captured(folder)]
+
+
+def test_follows_links_and_captures_each_page_once(tmp_path: Path) -> None:
+    site: dict[str, Page] = {
+        "/": page("a", "./a#part", "b/", "/style.css", "mailto:x@y.z", "http://elsewhere.example/", "gone"),
+        "/a": page("/", "/b/c?x=1&amp;y=2"),
+        "/b/": page("c?x=1&y=2", "../moved", head='<base href="/b/x/">'),
+        "/b/c?x=1&y=2": (200, {"Content-Type": "text/plain"}, "plain, with http://127.0.0.1/ no link"),
+        "/b/x/c?x=1&y=2": page(),
+        "/b/moved": (301, {"Location": "/é"}, ""),
+        "/%C3%A9": page("/a"),
+    }
+    with serving(site) as server:
+        result = run(tmp_path, server.url("/"))
+        archives.check(tmp_path)
+        assert paths(tmp_path) == sorted(["/", "/%C3%A9", "/a", "/b/", "/b/c?x=1&y=2", "/b/x/c?x=1&y=2"])
+        assert result.ended == "done"
+        assert result.pages == 6
+        assert result.redirects == 1
+        assert result.errors == {"http_404": 1}
+        assert result.not_followed == {"scope": 1, "media": 1}
+        assert server.asked["/a"] == 1
+        assert server.agents == {"llmdata/0.1.0"}
+
+
+def test_records_of_a_page(tmp_path: Path) -> None:
+    body = page("b", head='<meta name="robots" content="index, nosnippet">')
+    headers = {"X-Odd": "caf\xe9", "ETag": '"1"'}
+    with serving({"/a": (200, headers, body), "/b": body}) as server:
+        run(tmp_path, server.url("/a"))
+    info, response, request, metadata, revisit, *_ = archives.records(tmp_path)
+    assert [record.rec_type for record in (info, response, request, metadata, revisit)] == [
+        "warcinfo", "response", "request", "metadata", "revisit",
+    ]  # fmt: skip
+    assert response.payload == body.encode()
+    assert response.http_headers.get_statuscode() == "200"
+    assert response.http_headers.get_header("ETag") == '"1"'
+    assert response.rec_headers.get_header("WARC-IP-Address") == "127.0.0.1"
+    assert request.http_headers.to_str().startswith("GET /a HTTP/1.1\r\nHost: 127.0.0.1:")
+    record_id = response.rec_headers.get_header("WARC-Record-ID")
+    assert request.rec_headers.get_header("WARC-Concurrent-To") == record_id
+    assert metadata.rec_headers.get_header("WARC-Concurrent-To") == record_id
+    assert f"outlink: {server.url('/b')}\r\n" in metadata.payload.decode()
+    assert revisit.rec_headers.get_header("WARC-Refers-To-Target-URI") == server.url("/a")
+    assert revisit.rec_headers.get_header("WARC-Payload-Digest") == response.rec_headers.get_header(
+        "WARC-Payload-Digest"
+    )
+
+
+def test_a_finished_crawl_is_left_alone_and_a_limit_can_be_raised(tmp_path: Path) -> None:
+    site: dict[str, Page] = {"/": page(*(f"/{number}" for number in range(20)))}
+    site |= {f"/{number}": page(text=f"page {number}") for number in range(20)}
+    with serving(site) as server:
+        first = run(tmp_path, server.url("/"), max_pages=7, max_connections=5, connections=5)
+        assert (first.pages, first.ended, first.queued) == (7, "max_pages", 14)
+        asked = server.asked.total()
+        again = run(tmp_path, server.url("/"), max_pages=7)
+        assert (again.fresh, again.pages) == (False, 7)
+        assert server.asked.total() == asked
+        rest = run(tmp_path, server.url("/"), max_pages=100)
+        assert (rest.pages, rest.ended, rest.queued) == (21, "done", 0)
+        assert paths(tmp_path) == sorted(site)
+        assert all(server.asked[path] == 1 for path in site)
+        archives.check(tmp_path)
+        with pytest.raises(ChangedError, match="exclude"):
+            run(tmp_path, server.url("/"), exclude=["x"])
+        assert run(tmp_path, server.url("/"), exclude=[r"/1\d?$"], rerun=True).pages == 10
+        archives.check(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, StoppedEarly), (signal.SIGINT, Interrupted)])
+def test_a_stopped_crawl_has_whole_archives_and_goes_on(tmp_path: Path, number: int, error: type[Exception]) -> None:
+    session = Session()
+
+    class StopAtTen:
+        seen = 0
+
+        def start(self, stage: str, total: int | None, unit: str) -> None: ...
+        def finish(self, stage: str, **facts: float | int | str) -> None: ...
+        def note(self, message: str) -> None: ...
+        def advance(self, stage: str, count: int, **facts: float | int | str) -> None:
+            self.seen += count
+            if self.seen >= 10:
+                session.stop.signal = number
+
+    session.progress = StopAtTen()
+    site: dict[str, Page] = {f"/{n}": page(f"/{2 * n}", f"/{2 * n + 1}", text=f"{n}") for n in range(1, 64)}
+    with serving(site) as server:
+        with pytest.raises(error):
+            run(tmp_path, server.url("/1"), session=session)
+        archives.check(tmp_path)
+        assert 10 <= len(archives.captured(tmp_path)) < 63
+        assert run(tmp_path, server.url("/1")).pages == 63
+    archives.check(tmp_path)
+    assert paths(tmp_path) == sorted(site)
+
+
+def test_archives_rotate(tmp_path: Path) -> None:
+    site: dict[str, Page] = {f"/{n}": page(f"/{n + 1}", text=f"{n}") for n in range(12)}
+    with serving(site) as server:
+        result = run(tmp_path, server.url("/0"), warc_size=4000)
+    assert len(result.warcs) > 2
+    assert result.warcs == sorted(path.name for path in tmp_path.glob("*.warc.gz"))
+    assert paths(tmp_path) == sorted(site)
+    archives.check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ["/", "/docs/", "/docs/a", "/docs/a/b", "/other"]),
+        ({"scope": "prefix"}, ["/docs/", "/docs/a", "/docs/a/b"]),
+        ({"max_depth": 1}, ["/", "/docs/", "/docs/a"]),
+        ({"exclude": ["/a$"]}, ["/", "/docs/", "/other"]),
+        ({"include": ["/docs/"]}, ["/docs/", "/docs/a", "/docs/a/b"]),
+        ({"max_host_pages": 2}, ["/docs/", "/docs/a"]),
+    ],
+)
+def test_scope(tmp_path: Path, settings: dict[str, Any], expected: list[str]) -> None:
+    site: dict[str, Page] = {
+        "/docs/": page("a", "/"),
+        "/docs/a": page("a/b"),
+        "/docs/a/b": page(),
+        "/": page("/other"),
+        "/other": page(text="other"),
+    }
+    with serving(site) as server:
+        run(tmp_path, server.url("/docs/"), connections=1, **settings)
+    assert paths(tmp_path) == expected
+
+
+def test_politeness(tmp_path: Path) -> None:
+    site: dict[str, Page] = {
+        "/robots.txt": "User-agent: *\nDisallow: /private\nUser-agent: llmdata\nDisallow: /ours\nCrawl-delay: 0.001\n",
+        "/": page("/private", "/ours", "/ok"),
+        "/private": page(text="1"),
+        "/ours": page(text="2"),
+        "/ok": page(text="3"),
+    }
+    with serving(site) as server:
+        result = run(tmp_path, server.url("/"), connections=1)
+        assert paths(tmp_path) == ["/", "/ok", "/private"]
+        assert result.left_out == {"robots": 1}
+        assert server.asked["/ours"] == 0
+        assert server.most_at_once == 1
+    with serving(site) as server:
+        run(tmp_path, server.url("/"), connections=1, contact="https://example.org/bot", rerun=True)
+        assert server.agents == {"llmdata/0.1.0 (+https://example.org/bot)"}
+
+
+@pytest.mark.parametrize(
+    ("status", "settings", "pages", "left_out"),
+    [
+        (404, {}, 1, {}),
+        (403, {}, 1, {}),
+        (429, {}, 0, {"robots_http_429": 1}),
+        (503, {}, 0, {"robots_http_503": 1}),
+        (503, {"robots": False}, 1, {}),
+    ],
+)
+def test_robots_status(
+    tmp_path: Path, status: int, settings: dict[str, Any], pages: int, left_out: dict[str, int]
+) -> None:
+    with serving({"/robots.txt": (status, {}, ""), "/": page()}) as server:
+        result = run(tmp_path, server.url("/"), retries=1, **settings)
+    assert (result.pages, result.left_out) == (pages, left_out)
+
+
+def test_a_crawl_delay_beyond_the_limit_leaves_the_host_out(tmp_path: Path) -> None:
+    with serving({"/robots.txt": "User-agent: *\nCrawl-delay: 86400\n", "/": page()}) as server:
+        assert run(tmp_path, server.url("/")).left_out == {"crawl_delay": 1}
+
+
+CONSENT: dict[str, tuple[Page, str]] = {
+    "/noindex": (page("/found", head='<meta name="ROBOTS" content="NoIndex,follow">'), "noindex"),
+    "/none": (page("/hidden", head='<meta name="robots" content="none">'), "noindex"),
+    "/noarchive": ((200, {"X-Robots-Tag": "noarchive"}, page()), "noarchive"),
+    "/noai": (page(head='<meta name="robots" content="noai, noimageai">'), "noai"),
+    "/ours": (page(head='<meta name="llmdata" content="noindex">'), "noindex"),
+    "/tdm": ((200, {"TDM-Reservation": "1"}, page()), "tdm"),
+    "/tdm-meta": (page(head='<meta name="tdm-reservation" content="1">'), "tdm"),
+    "/usage": ((200, {"Content-Usage": "train-ai=n"}, page()), "signals"),
+    "/signal": ((200, {"Content-Signal": "search=yes, ai-train=no"}, page()), "signals"),
+    "/reserved/x": (page(text="reserved"), "tdm"),
+    "/signed/x": (page(text="signed"), "signals"),
+}
+WELCOME: dict[str, Page] = {
+    "/googlebot": (200, {"X-Robots-Tag": "googlebot: noindex"}, page(text="g")),
+    "/open": (200, {"TDM-Reservation": "0", "Content-Signal": "ai-train=yes"}, page(text="o")),
+    "/found": page(text="found"),
+    "/nofollow": page("/hidden", head='<meta name="robots" content="nofollow">'),
+    "/link": page(text='<a rel="nofollow" href="/hidden">x</a>'),
+    "/robots.txt": (200, {}, "User-agent: *\nAllow: /\nContent-Signal: /signed/ ai-train=no\n"),
+    "/.well-known/tdmrep.json": (200, {}, '[{"location": "/reserved/*", "tdm-reservation": 1}]'),
+}
+
+
+def test_consent_is_honoured_and_counted(tmp_path: Path) -> None:
+    site = {path: answer for path, (answer, _) in CONSENT.items()} | WELCOME
+    site |= {"/": page(*(path for path in site if path not in ("/found", "/robots.txt"))), "/hidden": page(text="h")}
+    with serving(site) as server:
+        result = run(tmp_path, server.url("/"), exclude=["well-known"])
+        assert paths(tmp_path) == ["/", "/found", "/googlebot", "/link", "/nofollow", "/open"]
+        reasons = [reason for _, reason in CONSENT.values()]
+        assert result.left_out == {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+        everything = run(tmp_path, server.url("/"), exclude=["well-known"], honour=[], rerun=True)
+        assert everything.left_out == {}
+        assert everything.pages == 7 + len(CONSENT)
+
+
+def test_seeds_may_be_sitemaps_and_feeds(tmp_path: Path) -> None:
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
+    site: dict[str, Page] = {
+        "/sitemap.xml": (200, {"Content-Type": "application/xml"}, f"{bomb}<urlset><url><loc>/a</loc></url></urlset>"),
+        "/feed": (200, {"Content-Type": "application/atom+xml"}, '<feed><entry><link href="/b"/></entry></feed>'),
+        "/a": page(text="a"),
+        "/b": page(text="b"),
+    }
+    with serving(site) as server:
+        result = run(tmp_path, server.url("/sitemap.xml"), server.url("/feed"))
+    assert paths(tmp_path) == ["/a", "/b"]
+    assert result.left_out == {}
+
+
+def test_a_served_folder_is_crawled_with_seeds_as_paths(tmp_path: Path) -> None:
+    pages = tmp_path / "pages"
+    (pages / "sub").mkdir(parents=True)
+    (pages / "index.html").write_text(page("sub/a.html"))
+    (pages / "sub/a.html").write_text(page())
+    result = run(tmp_path / "out", "/index.html", site={"folder": str(pages)})
+    assert paths(tmp_path / "out") == ["/index.html", "/sub/a.html"]
+    assert result.pages == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": ["https://example.org/"]}, "contact"),
+        ({"seeds": ["http://localhost/"], "scope": "any"}, "contact"),
+        ({"seeds": []}, "nothing to crawl"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_created(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        crawl(CrawlConfig.model_validate(settings), Place.of(tmp_path / "out"), Session())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("settings", [{"seeds": ["/a"]}, {"seeds": ["ftp://x/"]}, {"include": ["("]}])
+def test_wrong_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"seed|regular expression"):
+        CrawlConfig.model_validate(settings)
+
+
+def test_a_frontier_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "frontier.sqlite").write_text("this is no database, but it is long enough to be looked at" * 100)
+    with pytest.raises(InputError, match="not the frontier"):
+        run(tmp_path, "http://127.0.0.1:9/")
