@@ -44,6 +44,7 @@ PUNCTUATION = SENTENCE_END | frozenset(
 """Characters that do not make a word: a token of these only is punctuation."""
 
 _LONGEST_PIECE = 500  # between two spaces: longer is no word, and only cut at punctuation
+_MOST_MARKS = 40  # around one word
 _LONGEST_CACHED = 40
 _MOST_CACHED = 1 << 17  # some 20 MB
 
@@ -160,12 +161,16 @@ def _cut(piece: str) -> tuple[str, ...]:
         return (*_EXCEPTIONS.get(word, (word,)), piece[-1])
     if len(piece) > _LONGEST_PIECE:
         return tuple(_SIMPLE.findall(piece))
-    head, tail = [], []
+    head: list[str] = []
+    tail: list[str] = []
     while piece and piece not in _EXCEPTIONS:
+        if len(head) + len(tail) > _MOST_MARKS:
+            return (*head, *_SIMPLE.findall(piece), *reversed(tail))
         prefix = _PREFIX.match(piece)
         if prefix:
-            head.append(prefix[0])
-            piece = piece[prefix.end() :]
+            end = 2 if piece[:2] in _FACES else prefix.end()
+            head.append(piece[:end])
+            piece = piece[end:]
             if piece in _EXCEPTIONS:
                 break
         suffix = _SUFFIX.search(piece, max(0, len(piece) - 6))

@@ -1,0 +1,122 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmdata.document import Document
+from llmdata.text import SENTENCE_END, TextView, count_sentences, is_punctuation, split_words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", []),
+        (" \t\n\u00a0\u3000", []),
+        ("Hello, world!", ["Hello", ",", "world", "!"]),
+        ("I don't, you’re not.", ["I", "do", "n't", ",", "you", "’re", "not", "."]),
+        ("We cannot say it's Anna's.", ["We", "can", "not", "say", "it", "'s", "Anna", "'s", "."]),
+        ("Mr. Smith, e.g. at 9am", ["Mr.", "Smith", ",", "e.g.", "at", "9", "am"]),
+        ("a well-known and/or thing", ["a", "well", "-", "known", "and/or", "thing"]),
+        ("wait... what…", ["wait", "...", "what", "…"]),
+        ("(see [1], “quoted”)", ["(", "see", "[", "1", "]", ",", "“", "quoted", "”", ")"]),
+        ("costs $1,000 or 50% of 3km", ["costs", "$", "1,000", "or", "50", "%", "of", "3", "km"]),
+        ("https://example.com/a-b?c=d, ok", ["https://example.com/a-b?c=d", ",", "ok"]),
+        ("end.Start", ["end", ".", "Start"]),
+        ("the USA. So", ["the", "USA", ".", "So"]),
+        ("- item", ["-", "item"]),
+        ("x\0y \ud800z", ["x\0y", "\ud800z"]),
+    ],
+)
+def test_words(text, words):
+    assert split_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("我喜欢书。", ["我", "喜", "欢", "书", "。"]),
+        ("カタカナと漢字", ["カタカナ", "と", "漢", "字"]),
+        ("ภาษาไทย", ["ภา", "ษา", "ไท", "ย"]),
+        ("ພາສາລາວ", ["ພາ", "ສາ", "ລາ", "ວ"]),
+        ("ភាសាខ្មែរ", ["ភា", "សា", "ខ្មែ", "រ"]),
+        ("မြန်မာ", ["မြန်", "မာ"]),
+        ("GPT用于中文", ["GPT", "用", "于", "中", "文"]),
+    ],
+)
+def test_scripts_without_spaces_have_words(text, words):
+    assert split_words(text) == words
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=()), max_size=200))
+def test_words_are_the_text_without_white_space(text):
+    assert "".join(split_words(text)) == "".join(text.split())
+
+
+@pytest.mark.parametrize("piece", ["(" * 600 + "a", "a." * 20_000, "'\"" * 300, "漢" * 50_000, "):" * 400])
+def test_a_piece_of_any_length_is_cut_whole(piece):
+    assert "".join(split_words(piece)) == piece
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("", 1),
+        ("no end", 1),
+        ("One. Two! Three?", 3),
+        ("He said: “Stop.” Then he left.", 2),
+        ("Dr. Smith paid $3.50.", 1),
+        ("Wait... what", 1),
+        ("我喜欢书。他不喜欢。", 2),
+    ],
+)
+def test_sentences(line, count):
+    assert count_sentences(line) == count
+
+
+def test_punctuation():
+    assert is_punctuation("?!")
+    assert is_punctuation("。")
+    assert not is_punctuation("a.")
+    assert not is_punctuation("•")
+    assert "؟" in SENTENCE_END
+
+
+def test_a_view_cuts_lines_and_paragraphs():
+    view = TextView("\none\n\ntwo\n three\n\n\nfour\n")
+    assert view.lines == ["", "one", "", "two", " three", "", "", "four", ""]
+    assert view.paragraphs == ["one", "two\n three", "four"]
+
+
+def test_equal_words_have_equal_hashes():
+    view = TextView("the cat, the \ud800 \ud800")
+    assert view.words == ["the", "cat", ",", "the", "\ud800", "\ud800"]
+    hashes = view.word_hashes.tolist()
+    assert [hashes.index(value) for value in hashes] == [0, 1, 2, 0, 4, 4]
+    assert view.word_counts == {"the": 2, "cat": 1, ",": 1, "\ud800": 2}
+    assert len(TextView("").word_hashes) == 0
+
+
+def test_hashes_are_the_same_in_every_process():
+    code = "from llmdata.text import TextView; print(TextView('stable words').word_hashes.tolist())"
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert runs == {f"{TextView('stable words').word_hashes.tolist()}\n"}
+
+
+def test_filters_share_a_view_until_the_text_changes():
+    doc = Document(text="one two")
+    words = doc.view.words
+    assert doc.view.words is words
+    doc.text = "three"
+    assert doc.view.words == ["three"]
