@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from llmdata.audit.folders import Source, look_at, stages_of
 from llmdata.audit.funnel import read_funnel
+from llmdata.audit.status import stage_status
 from llmdata.audit.tables import Tables, parquet_facts, parquet_rows, warc_text
+from llmdata.audit.training import last_metrics
 from llmdata.errors import InputError
-from llmdata.storage.manifest import stamp_of
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import INDEX, TOKENIZER, load_index
 from llmdata.storage.token_shards import HEADER_BYTES, read_header
@@ -29,12 +29,13 @@ def describe(source: Source) -> dict[str, Any]:
         case "tokens":
             facts |= _token_facts(source.place)
         case "tokenizer" | "model":
+            facts["state"] = stage_status(source.kind, source.place).state
             facts |= _folder_facts(source.place)
         case "crawl" | "warc":
             facts |= _warc_facts(source)
         case "clean":
             funnel = read_funnel(source.place)
-            facts["finished"] = bool((stamp_of(source.place) or {}).get("finished"))
+            facts["state"] = stage_status("clean", source.place).state
             facts |= parquet_facts(source.files)
             facts["rejected"] = sum(parquet_rows(file) for file in source.rejected)
             if funnel is not None:
@@ -157,7 +158,7 @@ def _shard_facts(files: list[Place]) -> dict[str, Any]:
 
 def _token_facts(folder: Place) -> dict[str, Any]:
     if not (folder / INDEX).exists():
-        return {"finished": False}
+        return {"state": stage_status("tokens", folder).state}
     index = load_index(folder)
     splits = {
         name: {
@@ -169,7 +170,7 @@ def _token_facts(folder: Place) -> dict[str, Any]:
         for name, split in index.splits.items()
     }
     return {
-        "finished": True,
+        "state": "done",
         "vocab_size": index.vocab_size,
         "dtype": index.dtype,
         "format": index.format,
@@ -193,33 +194,12 @@ def _warc_facts(source: Source) -> dict[str, Any]:
 
 def _folder_facts(folder: Place) -> dict[str, Any]:
     files = list(folder.walk())
-    facts: dict[str, Any] = {
-        "files": len(files),
-        "bytes": sum(file.size() for file in files),
-        "finished": bool((stamp_of(folder) or {}).get("finished")),
-    }
-    for name in ("stats.json", "summary.json"):
-        if (folder / name).exists() and isinstance(value := (folder / name).read_json(), dict):
-            facts |= {key: item for key, item in value.items() if not isinstance(item, dict | list)}
-    if (folder / "metrics.jsonl").exists() and (last := last_metrics(folder)):
+    facts: dict[str, Any] = {"files": len(files), "bytes": sum(file.size() for file in files)}
+    if (folder / "stats.json").exists() and isinstance(stats := (folder / "stats.json").read_json(), dict):
+        facts |= {f"tokenizer_{key}": item for key, item in stats.items() if not isinstance(item, dict | list)}
+    if last := last_metrics(folder):
         facts["last"] = last
     return facts
-
-
-def last_metrics(model: Place) -> dict[str, Any]:
-    """The last complete line of a model's metrics.jsonl; empty if there is none."""
-    return (metrics_of(model) or [{}])[-1]
-
-
-def metrics_of(model: Place, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
-    """The lines of a model's metrics (or of its samples.jsonl); one that a kill cut short is left out."""
-    lines = []
-    for line in (model / name).read_bytes().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return [line for line in lines if isinstance(line, dict)]
 
 
 def _look_into(shard: Place, count: int = 60) -> dict[str, Any]:

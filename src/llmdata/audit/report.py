@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmdata import __version__
-from llmdata.audit.curve import loss_curve
 from llmdata.audit.folders import Source, find_stage, look_at, tokens_index
 from llmdata.audit.funnel import read_funnel
-from llmdata.audit.look import metrics_of, printable, rejections
-from llmdata.audit.status import StageStatus, duration, status
+from llmdata.audit.look import printable, rejections
+from llmdata.audit.status import StageStatus, duration, number, status
 from llmdata.audit.tables import Tables
 from llmdata.audit.trace import trace_token
+from llmdata.audit.training import last_metrics, loss_curve, metrics_of
 from llmdata.errors import InputError
 from llmdata.storage.place import Place
 
@@ -84,12 +83,15 @@ def _tiles(source: Source, stages: Sequence[StageStatus]) -> str:
         tiles += [(_short(tokens), "tokens"), (f"{found[1].vocab_size:,}", "tokens in the vocabulary")]
     if (result := _train_result(source)) is not None:
         tiles.append((_short(result["parameters"]), "parameters"))
-    losses = [line["val_loss"] for line in _metrics(source) if line.get("val_loss") is not None]
+    model = find_stage(source, "model")
+    lines = metrics_of(model) if model is not None else []
+    losses = [line["val_loss"] for line in lines if line.get("val_loss") is not None]
     if losses:
         tiles.append((f"{losses[0]:.2f} → {losses[-1]:.2f}", "validation loss, nats a token"))
     work = sum(stage.seconds or 0.0 for stage in stages)
     if work:
         tiles.append((duration(work), "of work, all workers together"))
+    tiles.append((_bytes(sum(_size(Place.of(stage.folder)) for stage in stages)), "on disk"))
     return _join(
         '<div class="tiles">', (f'<div class="tile"><b>{a}</b><span>{b}</span></div>' for a, b in tiles), "</div>"
     )
@@ -99,9 +101,7 @@ def _stages(stages: Sequence[StageStatus]) -> str:
     rows = []
     for stage in stages:
         tasks = "" if stage.tasks is None else f"{stage.done:,} of {stage.tasks:,}"
-        facts = [
-            f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in stage.facts.items()
-        ]
+        facts = [f"{key} {number(value)}" for key, value in stage.facts.items()]
         rows.append(
             (
                 stage.stage,
@@ -109,11 +109,13 @@ def _stages(stages: Sequence[StageStatus]) -> str:
                 tasks,
                 _bytes(_size(Place.of(stage.folder))),
                 "" if stage.seconds is None else duration(stage.seconds),
-                "" if stage.per_second is None else f"{stage.per_second:,.1f}/s",
+                "" if stage.per_second is None else f"{stage.per_second:,.1f}",
                 _text(", ".join(facts)),
             )
         )
-    return "<h2>What ran</h2>\n" + _table(("stage", "state", "#tasks", "#on disk", "#work", "#documents", "more"), rows)
+    return "<h2>What ran</h2>\n" + _table(
+        ("stage", "state", "#tasks", "#on disk", "#work", "#documents/s", "more"), rows
+    )
 
 
 def _funnel(source: Source) -> str:
@@ -207,14 +209,12 @@ def _tokens(source: Source) -> str:
 
 
 def _training(source: Source) -> str:
-    lines = _metrics(source)
-    curve = loss_curve(lines)
-    if not curve:
+    model = find_stage(source, "model")
+    curve = loss_curve(metrics_of(model)) if model is not None else ""
+    if model is None or not curve:
         return ""
     facts = []
-    last: dict[str, Any] = {}
-    for line in lines:
-        last |= {key: value for key, value in line.items() if value is not None}
+    last = last_metrics(model)
     for key, text in (
         ("step", "{:,} steps"),
         ("tokens", "{:,} tokens seen"),
@@ -229,9 +229,7 @@ def _training(source: Source) -> str:
 
 def _samples(source: Source) -> str:
     model = find_stage(source, "model")
-    if model is None or not (model / "samples.jsonl").exists():
-        return ""
-    samples = metrics_of(model, "samples.jsonl")
+    samples = metrics_of(model, "samples.jsonl") if model is not None else []
     steps = sorted({sample["step"] for sample in samples})
     if not steps:
         return ""
@@ -257,13 +255,15 @@ def _lineage(source: Source) -> str:
     except InputError as error:
         return f'<h2>Where a token came from</h2>\n<p class="soft">{_text(str(error))}</p>'
     items = []
+    before = ""
     for step in steps:
         shown = {key: value for key, value in step.items() if key not in ("step", "text") and value not in (None, "")}
         facts = " · ".join(
             f"{_text(key.replace('_', ' '))} <code>{_text(value)}</code>" for key, value in shown.items()
         )
         text = _text(" ".join(step.get("text", "").split())[:300])
-        excerpt = f'<br><span class="soft">… {text} …</span>' if text else ""
+        excerpt = f'<br><span class="soft">… {text} …</span>' if text and text != before else ""
+        before = text or before
         items.append(f'<li><b>{_text(step["step"])}</b><span class="small">{facts}{excerpt}</span></li>')
     return "<h2>Where a token came from</h2>\n" + _join('<ol class="chain">', items, "</ol>")
 
@@ -283,11 +283,6 @@ def _recipe(run: Place) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _metrics(source: Source) -> list[dict[str, Any]]:
-    model = find_stage(source, "model")
-    return metrics_of(model) if model is not None and (model / "metrics.jsonl").exists() else []
-
-
 def _train_result(source: Source) -> dict[str, Any] | None:
     from llmdata.storage.manifest import find
 
@@ -302,9 +297,7 @@ def _size(folder: Place) -> int:
 
 
 def _text(value: Any) -> str:
-    return html.escape(
-        printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
-    )
+    return html.escape(printable(number(value)))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmdata.audit.folders import STAGES, Kind, Source
 from llmdata.audit.funnel import funnel_of, read_funnel
+from llmdata.audit.training import last_metrics
 from llmdata.errors import InputError
 from llmdata.storage.lock import PRIVATE, holder
 from llmdata.storage.manifest import Manifest, manifests, stamp_of
@@ -109,7 +110,7 @@ def status_table(stages: Sequence[StageStatus]) -> Table:
             tasks += f", {len(stage.running)} running"
         if stage.failed:
             tasks += f", {len(stage.failed)} failed"
-        more = [f"{key} {_number(value)}" for key, value in stage.facts.items()]
+        more = [f"{key} {number(value)}" for key, value in stage.facts.items()]
         more += [f"held by {stage.held_by}"] if stage.held_by else []
         more += [f"{task}: {message}" for task, message in list(stage.failed.items())[:3]]
         table.add_row(
@@ -167,7 +168,9 @@ def _read_crawl(folder: Place) -> dict[str, Any]:
             )
     except sqlite3.Error as error:
         raise InputError(f"{path}: cannot read the crawl's state: {error}") from None
-    facts = {"MB": round(size / 1e6, 1), "queued": queued, "hosts": hosts, **reasons}
+    facts = {"MB": round(size / 1e6, 1), "queued": queued, "hosts": hosts}
+    if reasons:
+        facts["left out or failed"] = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
     seconds = json.loads(known.get("seconds", "null"))
     return {
         "finished": json.loads(known.get("finished", "null")) is not None,
@@ -192,17 +195,15 @@ def _count(kind: Kind, folder: Place, tasks: list[Manifest], report: StageStatus
                 report.documents = sum(split.documents for split in splits.values())
                 report.facts = {f"{name} tokens": split.tokens for name, split in splits.items()}
         case "model":
-            from llmdata.audit.look import last_metrics
-
-            if (folder / "metrics.jsonl").exists():
-                last = last_metrics(folder)
-                wanted = ("step", "steps", "loss", "val_loss", "tokens", "tokens_per_second")
-                report.facts = {key: last[key] for key in wanted if last.get(key) is not None}
+            last = last_metrics(folder)
+            wanted = ("step", "loss", "val_loss", "tokens", "tokens_per_second")
+            report.facts = {key.replace("_", " "): last[key] for key in wanted if key in last}
         case _:
             pass
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
+    """`value` for people: thousands apart, four digits of a fraction."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

@@ -30,7 +30,7 @@ def trace_document(source: Source, wanted: str) -> list[Step]:
     tokens = _through_tokens(source, identifier, wanted)
     if not steps and not tokens:
         raise InputError(f"{source.place}: there is no document with the id or URL {wanted}")
-    page = _page(source, steps[0]) if steps else []
+    page = _page(source, steps[-1]) if steps else []
     return page + [_shown(step) for step in steps] + tokens
 
 
@@ -69,7 +69,7 @@ def trace_token(source: Source, position: str) -> list[Step]:
     document |= {"first_token": row["first_token"], "tokens": row["length"]}
     clean = find_stage(source, "clean")
     steps = _through_clean(clean, row["id"]) if clean is not None else []
-    page = _page(source, steps[0]) if steps else []
+    page = _page(source, steps[-1]) if steps else []
     return [token, document, *(_shown(step) for step in reversed(steps)), *page]
 
 

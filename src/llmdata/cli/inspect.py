@@ -107,7 +107,6 @@ def _show_facts(facts: dict[str, Any], console: Console, indent: str = "") -> No
 
 def _document(row: dict[str, Any], length: int = 700) -> Any:
     """One row to read: short columns on one line, then the text."""
-    from rich.padding import Padding
     from rich.text import Text
 
     from llmdata.audit.look import printable
@@ -122,7 +121,7 @@ def _document(row: dict[str, Any], length: int = 700) -> Any:
     if text := row.get("text"):
         more = f" … ({len(text):,} characters)" if len(text) > length else ""
         body.append("\n" + printable(text[:length]) + more, style="not bold")
-    return Padding(body, (0, 0, 0, 2), expand=False)
+    return body
 
 
 def _query(source: Source, sql: str, console: Console) -> None:
@@ -175,7 +174,8 @@ def _rejected(source: Source, console: Console) -> None:
             example.append(f"\n{printable(row['detail'])[:200]}", style="yellow")
         if row["text"]:
             example.append("\n" + " ".join(printable(row["text"]).split()), style="dim")
-        table.add_row(row["stage"], row["reason"], f"{row['documents']:,}", f"{row['share']:.2%}", example)
+        stage, reason = (Text(printable(row[key])) for key in ("stage", "reason"))
+        table.add_row(stage, reason, f"{row['documents']:,}", f"{row['share']:.2%}", example)
     console.render(table)
 
 

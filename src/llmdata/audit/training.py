@@ -1,16 +1,41 @@
-"""The loss over steps as an inline SVG that takes its colours from the page around it."""
+"""What a model's folder says of its training: the lines it wrote, and the loss over steps as a picture."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 860, 320, 44, 12, 90, 30
+from llmdata.storage.place import Place
+
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 860, 320, 44, 12, 104, 30
 MOST_POINTS = 400
 
 
+def metrics_of(model: Place, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """The lines of a model's metrics (or of its samples.jsonl), none if there are none; a torn one is left out."""
+    lines = []
+    for line in (model / name).read_bytes().splitlines() if (model / name).exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def last_metrics(model: Place) -> dict[str, Any]:
+    """The latest value of everything that a model's metrics measure."""
+    last: dict[str, Any] = {}
+    for line in metrics_of(model):
+        last |= {key: value for key, value in line.items() if value is not None}
+    return last
+
+
 def loss_curve(metrics: Sequence[dict[str, Any]]) -> str:
-    """Training and validation loss of the lines of metrics.jsonl; empty if they hold none."""
+    """Training and validation loss of the lines of metrics.jsonl as inline SVG; empty if they hold none.
+
+    The colours are classes of the page around it.
+    """
     train = _thin([(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None])
     val = [(line["step"], line["val_loss"]) for line in metrics if line.get("val_loss") is not None]
     points = train + val
