@@ -18,6 +18,8 @@ from llmdata.storage.place import Place
 PRIVATE = ".llmdata"
 """Name of the folder for locks and manifests inside every output folder."""
 
+ATTEMPTS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -46,13 +48,19 @@ def locked(folder: Place, command: str) -> Iterator[None]:
     new = not folder.exists()
     path = (folder / PRIVATE).mkdir() / "lock"
     with open(path.path, "a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            who = holder(folder)
-            raise BusyError(
-                f"{folder} is in use by {who or 'another process'}. Wait for it, stop it, or choose another folder."
-            ) from None
+        for attempt in range(ATTEMPTS):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                who = holder(folder)
+                # Taken, but by nobody that has a name: somebody is only looking who holds it, and gone at once.
+                if who is None and attempt < ATTEMPTS - 1:
+                    time.sleep(0.02)
+                    continue
+                raise BusyError(
+                    f"{folder} is in use by {who or 'another process'}. Wait for it, stop it, or choose another folder."
+                ) from None
         stream.truncate(0)
         stream.write(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), time.time(), command))))
         stream.flush()
