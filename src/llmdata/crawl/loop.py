@@ -143,14 +143,12 @@ class Loop:
             self._order(host.id, (host.id, host.name))
             return 1
         robots, reserved = self._rules_of(host.id)
-        if robots.crawl_delay > self._config.max_crawl_delay:
-            self._give_up(host.id, LEFT_OUT, "crawl_delay")
-            return 0
-        flying = self._in_flight[host.id]
+        flying = self._in_flight.get(host.id, set())
         most = self._config.max_host_pages
-        if most is not None and host.pages + len(flying) >= most:
-            if not flying:
-                self._give_up(host.id, LEFT_OUT, "max_host_pages")
+        too_slow = robots.crawl_delay > self._config.max_crawl_delay
+        if too_slow or (most is not None and host.pages + len(flying) >= most):
+            if not flying:  # else what is under way would be settled twice
+                self._give_up(host.id, LEFT_OUT, "crawl_delay" if too_slow else "max_host_pages")
             return 0
         # At most a batch of refusals in a row, so that a site that refuses a million URLs leaves time to stop.
         for _ in range(BATCH):
@@ -164,7 +162,7 @@ class Loop:
             elif is_reserved(job.url, reserved):
                 self._settle(job, LEFT_OUT, "tdm")
             else:
-                flying.add(job.id)
+                self._in_flight[host.id].add(job.id)
                 self._order(host.id, job)
                 delay = max(politeness.delay(self._config, host.latency, local=local), robots.crawl_delay)
                 if delay:
@@ -248,7 +246,7 @@ class Loop:
     def _answered(self, answer: Answer) -> None:
         """A fetch is over; its page, if it is one, is on the way to a reader."""
         job = answer.job
-        self._fetching[job.host] -= 1
+        self._hung_up(job.host)
         self._learn(answer)
         if answer.kind == "page":
             return
@@ -278,7 +276,7 @@ class Loop:
 
     def _ruled(self, rules: HostRules) -> None:
         """robots.txt of a host came, or did not."""
-        self._fetching[rules.host] -= 1
+        self._hung_up(rules.host)
         self._ruling.discard(rules.host)
         self._rules.pop(rules.host, None)
         if not rules.error:
@@ -353,6 +351,11 @@ class Loop:
         self._queued -= 1
         self._pages += 1
         self._bytes += len(answer.body)
+
+    def _hung_up(self, host: int) -> None:
+        self._fetching[host] -= 1
+        if not self._fetching[host]:
+            del self._fetching[host]
 
     def _landed(self, job: Job) -> None:
         flying = self._in_flight[job.host]
