@@ -169,9 +169,7 @@ def _to_ascii(name: str) -> str | None:
     try:
         labels = idna.uts46_remap(name, std3_rules=False, transitional=False).split(".")
         unicode_labels = [_label_to_unicode(label) for label in labels]
-        bidi = any(
-            bidirectional(letter) in {"R", "AL", "AN"} for letter in "".join(unicode_labels)
-        )
+        bidi = any(bidirectional(letter) in {"R", "AL", "AN"} for letter in "".join(unicode_labels))
         for label in unicode_labels:
             if not label:
                 continue
