@@ -111,6 +111,15 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
     assert resolved(shuffle, [[Document(id="a", text="")]], tmp_path / "no keys") == {}
 
 
+def test_storage_may_be_anywhere(tmp_path: Path) -> None:
+    docs, shuffle = corpus(60), Minhash(MinhashConfig())
+    address = "memory://dedup-test"
+    try:
+        assert resolved(shuffle, cut(docs, 20), address) == resolved(shuffle, [docs], tmp_path)
+    finally:
+        Place.of(address).remove()
+
+
 def test_finished_work_is_left_alone_and_changed_keys_are_not(tmp_path: Path) -> None:
     docs, out = corpus(60), Place.of(tmp_path)
     shuffle = Minhash(MinhashConfig())
@@ -196,7 +205,7 @@ def test_too_little_memory_is_said_before_anything_is_done(tmp_path: Path, monke
     monkeypatch.setattr("llmdata.dedup.resolve.BYTES_A_DOCUMENT", 10_000_000)
     shuffle = ExactDedup(ExactDedupConfig(memory="600MB"))
     with pytest.raises(
-        ConfigError, match="exact_dedup: to compare 60 documents takes 971 MB of memory, 600 MB are given"
+        ConfigError, match="exact_dedup: to compare 60 documents takes 1,021 MB of memory, 600 MB are given"
     ):
         resolved(shuffle, [corpus(60)], tmp_path)
 

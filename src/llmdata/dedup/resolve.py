@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     Numbers = np.ndarray[Any, Any]
 
 READ_ROWS = 1 << 16
+WIDE_ROWS = 1 << 12
+"""Rows at a time where each carries the shingles of a text."""
 BYTES_A_DOCUMENT = 16
-PROCESS = 250_000_000
+PROCESS = 300_000_000
 """Memory of Python and its libraries, which the user's bound covers too (bytes)."""
 
 
@@ -48,17 +50,19 @@ class Parts:
 
     @classmethod
     def of(cls, folder: Place) -> Parts:
-        places, offsets = folder.children("part-*.parquet"), [0]
+        # By number: names have five digits, or more where there are more parts.
+        places = sorted(folder.children("part-*.parquet"), key=lambda place: (len(place.name), place.name))
+        offsets = [0]
         for place in places:
             with place.open() as stream:
                 offsets.append(offsets[-1] + open_parquet(stream, str(place)).metadata.num_rows)
         return cls(places, offsets)
 
-    def read(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def read(self, columns: Sequence[str], rows: int = READ_ROWS) -> Iterator[tuple[int, pa.RecordBatch]]:
         """The rows of all parts, each batch with the number of its first document."""
         for place, number in zip(self.places, self.offsets, strict=False):
             with place.open() as stream:
-                for batch in open_parquet(stream, str(place)).iter_batches(READ_ROWS, columns=list(columns)):
+                for batch in open_parquet(stream, str(place)).iter_batches(rows, columns=list(columns)):
                     yield number, batch
                     number += batch.num_rows
 
@@ -236,14 +240,15 @@ def _choose(
     import pyarrow as pa
 
     fields = [("label", pa.int64()), ("rank", pa.int64()), ("doc", pa.int64()), ("id", pa.string())]
-    columns = ["rank", "id"]
+    columns, rows = ["rank", "id"], READ_ROWS
     if shuffle.verify:
+        rows = WIDE_ROWS
         fields.append(("shingles", pa.list_(pa.uint32())))
         columns.append("shingles")
     schema = pa.schema(fields)
 
     def members() -> Iterator[pa.RecordBatch]:
-        for number, batch in parts.read(columns):
+        for number, batch in parts.read(columns, rows):
             labels = roots[number : number + batch.num_rows]
             docs = np.arange(number, number + batch.num_rows)
             rank, *others = (batch.column(name) for name in columns)
@@ -252,7 +257,7 @@ def _choose(
 
     verifier = Verifier(shuffle.verify) if shuffle.verify else None
     last_label, last_doc, last_id = -1, -1, ""
-    for batch in sort.sort(members(), schema, ["label", "-rank", "doc"]):
+    for batch in sort.sort(members(), schema, ["label", "-rank", "doc"], rows):
         labels, docs = batch.column("label").to_numpy(), batch.column("doc").to_numpy()
         if verifier:
             kept, ids = verifier.assign(labels, docs, batch.column("id").to_pylist(), batch.column("shingles"))

@@ -29,9 +29,9 @@ class Sorter:
         self._numbers = itertools.count()
 
     def sort(
-        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, order: Sequence[str]
+        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, order: Sequence[str], rows: int = BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of `batches` in the order of the columns `order` (a `-` before the name: falling).
+        """The rows of `batches` in the order of the columns `order` (a `-` before the name: falling), `rows` at a time.
 
         `order` must be total, so that the result is the same for any number of threads.
         """
@@ -43,7 +43,7 @@ class Sorter:
         with source.errors(), self._database.cursor() as cursor:
             cursor.execute("SET enable_progress_bar = false")  # it would write to stdout
             cursor.register(name, pa.RecordBatchReader.from_batches(schema, source))
-            yield from cursor.sql(f"SELECT * FROM {name} ORDER BY {keys}").to_arrow_reader(BATCH_ROWS)
+            yield from cursor.sql(f"SELECT * FROM {name} ORDER BY {keys}").to_arrow_reader(rows)
 
 
 @contextmanager
