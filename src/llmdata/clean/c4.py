@@ -65,6 +65,11 @@ class C4:
     name = "c4"
     version = 1
 
+    @staticmethod
+    def files(config: C4Config) -> list[Path]:
+        """The lists of bad words; their content is part of what makes a finished task."""
+        return [_word_list(name) for name in config.bad_words]
+
     def __init__(self, config: C4Config) -> None:
         self._config = config
         self._bad_words = _bad_words(tuple(config.bad_words)) if config.bad_words else None
@@ -127,19 +132,25 @@ def _count_up_to(lines: list[str], enough: int) -> int:
     return sum(map(count_sentences, lines))
 
 
+def _word_list(name: str) -> Path:
+    shipped = resource("blocklists", f"bad_words/{name}.txt")
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        languages = ", ".join(sorted(file.stem for file in shipped.parent.glob("*.txt")))
+        raise ConfigError(
+            f"clean.c4.bad_words: there is no word list {name!r}; give a path, or a language that has one: {languages}"
+        )
+    return path
+
+
 @cache
 def _bad_words(lists: tuple[str, ...]) -> re.Pattern[str]:
     words: set[str] = set()
     for name in lists:
-        shipped = resource("blocklists", f"bad_words/{name}.txt")
-        path = shipped if shipped.is_file() else Path(name)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = _word_list(name).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"clean.c4.bad_words: cannot read {name!r} as a word list: {error}; give a path, or a language that "
-                f"has one: {', '.join(sorted(file.stem for file in shipped.parent.glob('*.txt')))}"
-            ) from None
+            raise ConfigError(f"clean.c4.bad_words: cannot read {name!r} as a word list: {error}") from None
         words.update(line.strip().lower() for line in lines if line.strip() and not line.startswith("#"))
     if not words:
         raise ConfigError(f"clean.c4.bad_words: there is no word in {', '.join(lists)}")

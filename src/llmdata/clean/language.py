@@ -33,10 +33,16 @@ class Language:
     name = "language"
     version = 1
 
+    @staticmethod
+    def files(config: LanguageConfig) -> list[Path]:
+        """The model; its content is part of what makes a finished task."""
+        path = Path(config.model or bundled_model())
+        if not path.is_file():
+            raise ConfigError(f"clean.language.model: {path}: there is no such file")
+        return [path]
+
     def __init__(self, config: LanguageConfig) -> None:
-        self._path = config.model or bundled_model()
-        if not Path(self._path).is_file():
-            raise ConfigError(f"language.model: {self._path}: there is no such file")
+        self._path = str(self.files(config)[0])
         self._default = config.threshold if config.languages is None else None
         if isinstance(config.languages, dict):
             self._thresholds = dict(config.languages)

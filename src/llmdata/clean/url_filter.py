@@ -56,6 +56,12 @@ class UrlFilter:
     name = "url"
     version = 1
 
+    @staticmethod
+    def files(config: UrlFilterConfig) -> list[Path]:
+        """The lists that decide; their content is part of what makes a finished task."""
+        kinds = ("domains", "urls", "hard_words", "soft_words", "strict_words")
+        return [path for kind in kinds for path in _files(config, kind)]
+
     def __init__(self, config: UrlFilterConfig) -> None:
         self._domains = _hashed(_files(config, "domains"), "domains")
         self._urls = _hashed(_files(config, "urls"), "urls")

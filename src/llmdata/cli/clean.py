@@ -23,6 +23,9 @@ def clean(
         str | None, typer.Option(help="What the input is, if several kinds lie together: warc, wet, c4, pile, …")
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.")] = None,
+    lid_model: Annotated[
+        str | None, typer.Option("--lid-model", help="Another fastText model of languages.", metavar="PATH")
+    ] = None,
     limit: Annotated[str | None, typer.Option(help="Read at most so many documents.", metavar="N")] = None,
     settings: Settings = None,
     rerun: Rerun = False,
@@ -48,9 +51,8 @@ def clean(
 
         # The recipe's own crawl and input give way to what stands on the command line.
         overrides = ["crawl=null", f"clean.input={_yaml(inputs)}"]
-        for key, value in (("layout", layout), ("text_column", text_column), ("limit", limit)):
-            if value is not None:
-                overrides.append(f"clean.{key}={value}")
+        given = {"layout": layout, "text_column": text_column, "limit": limit, "language.model": lid_model}
+        overrides += [f"clean.{key}={value}" for key, value in given.items() if value is not None]
         if stages is not None:
             overrides.append(f"clean.stages={_yaml([name.strip() for name in stages.split(',')])}")
         config = load_recipe(recipe, [*overrides, *(settings or [])]).clean

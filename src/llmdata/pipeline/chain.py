@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from llmdata.dedup.shuffle import Shuffle
 from llmdata.document import Document, Filter, Rejection
 from llmdata.engine.guard import Casualty, Guard
 from llmdata.pipeline.recipe import CleanConfig
+from llmdata.storage.manifest import sha256_of
+from llmdata.storage.place import Place
 
 FILTERS = {
     "url": "llmdata.clean.url_filter:UrlFilter",
@@ -86,9 +90,20 @@ def make_shuffle(name: str, config: CleanConfig) -> Shuffle:
 
 
 def stage_state(name: str, config: CleanConfig) -> dict[str, Any]:
-    """What decides a stage's results: its version and its section. Part of every fingerprint."""
-    stage = _class((FILTERS | SHUFFLES)[name])
-    return {"stage": name, "version": stage.version, "config": getattr(config, name).model_dump(mode="json")}
+    """What decides a stage's results: its version, its section, and the files that it reads. Part of fingerprints.
+
+    Raises ConfigError if a file that the section names is not there.
+    """
+    stage, section = _class((FILTERS | SHUFFLES)[name]), getattr(config, name)
+    state = {"stage": name, "version": stage.version, "config": section.model_dump(mode="json")}
+    if hasattr(stage, "files"):
+        state["files"] = {path.name: _sha256(path, path.stat().st_mtime_ns) for path in stage.files(section)}
+    return state
+
+
+@cache
+def _sha256(path: Path, modified: int) -> str:
+    return sha256_of(Place.of(path))
 
 
 def _class(address: str) -> Any:

@@ -159,6 +159,8 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             continue
         if was["version"] != stage["version"]:
             changes.append(f"{stage['stage']} is a newer version")
+        if was.get("files") != stage.get("files"):
+            changes.append(f"a file that {stage['stage']} reads has changed")
         for key, value in stage["config"].items():
             if was["config"].get(key) != value:
                 changes.append(f"clean.{stage['stage']}.{key} was {was['config'].get(key)!r}, is {value!r}")
