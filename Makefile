@@ -50,8 +50,9 @@ format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# All that run on any machine; `_` marks what they share, `gpu_` what needs a GPU.
 bench: .venv/.installed-dev
-	@set -e; for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
+	@set -e; for script in $(filter-out benchmarks/_% benchmarks/gpu_%,$(sort $(wildcard benchmarks/*.py))); do \
 	  echo "== $$script"; $(BIN)/python $$script; done
 
 # What is generated from the code: the recipes' JSON Schema, and the reference of the commands.
