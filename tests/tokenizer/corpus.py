@@ -12,6 +12,8 @@ from llmdata.document import Document, document_schema, to_batch
 from llmdata.storage.parquet import write_table
 from llmdata.storage.place import Place
 
+SHARED_BPE = Path(os.environ.get("LLMDATA_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "bpe"
+
 PHRASES = (
     "The quick brown fox jumps over the lazy dog",
     "it's what they'd've WANTED, isn't it?",
@@ -56,9 +58,8 @@ def write_corpus(folder: Path, docs: list[Document], parts: int = 3) -> Place:
 
 def shared_vocabularies(cache: Path) -> bool:
     """Put OpenAI's files into tiktoken's cache folder `cache`; False where the shared data is absent."""
-    shared = Path(os.environ.get("LLMDATA_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "bpe"
     for name in ("r50k_base", "cl100k_base", "o200k_base"):
-        file = shared / f"{name}.tiktoken"
+        file = SHARED_BPE / f"{name}.tiktoken"
         if not file.exists():
             return False
         address = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"

@@ -166,6 +166,24 @@ def test_a_file_of_ranks_needs_its_pattern(tokenizers: dict[str, Place]) -> None
         assert load_encoding(file, pattern).digest == expected.digest
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", "\u3000"])
+def test_a_million_blanks(tokenizers: dict[str, Place], blank: str) -> None:
+    # The regular expressions' lookahead overflows its stack on such runs, in tiktoken and in rustbpe.
+    text = "a" + blank * 1_100_000 + "b\u088f"
+    for name in ("bpe", "own"):
+        encoding = load_encoding(tokenizers[name])
+        ids = encoding.encode(text)
+        assert encoding.decode(ids) == text
+        assert bulk(encoding, text) == ids
+
+
+def test_a_pattern_that_overflows_is_an_error() -> None:
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    encoding = BpeEncoding(ranks, r"(?:a(?!c)|b(?!c))+|[\s\S]", {"<|endoftext|>": 256})
+    with pytest.raises(InputError, match="backtracks too far"):
+        encoding.encode("ab" * 2_000_000)
+
+
 @given(st.dictionaries(st.binary(min_size=2, max_size=12), st.none(), max_size=30))
 def test_ranks_round_trip(extra: dict[bytes, None]) -> None:
     ranks = {bytes([byte]): byte for byte in range(256)}

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from llmdata.engine.session import Session, Stop
 from llmdata.errors import ChangedError, ConfigError, InputError, StoppedEarly
 from llmdata.storage.encoding import load_encoding
-from llmdata.storage.encoding_kinds import BpeEncoding
+from llmdata.storage.encoding_kinds import BpeEncoding, byte_alphabet
 from llmdata.storage.manifest import manifests, sha256_of
 from llmdata.storage.place import Place
 from llmdata.tokenizer import TokenizerConfig, train_tokenizer
 from llmdata.tokenizer.files import merges_of
-from tests.tokenizer.corpus import PHRASES, documents, texts, write_corpus
+from tests.tokenizer.corpus import PHRASES, SHARED_BPE, documents, texts, write_corpus
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.tiktoken", "stats.json")
 SAMPLES = (*PHRASES, "\0 \n\n  x\t", " it's 12345 <|user|> ", *texts(20, seed=5))
@@ -161,6 +161,12 @@ def test_a_small_corpus_gives_a_smaller_vocabulary(tmp_path: Path) -> None:
     assert load_encoding(Place(str(tmp_path / "t"))).n_vocab == result.n_vocab
 
 
+def test_blanks_without_end(tmp_path: Path) -> None:
+    docs = documents(3)
+    docs[1].text = "a" + " " * 1_500_000 + "b"
+    assert train(write_corpus(tmp_path / "corpus", docs, parts=1), tmp_path / "t", vocab_size=300).n_vocab == 300
+
+
 def test_no_text_is_an_error(tmp_path: Path) -> None:
     empty = documents(3)
     for doc in empty:
@@ -211,7 +217,10 @@ def test_an_existing_tokenizer_by_name(tmp_path: Path) -> None:
     assert theirs.token_to_id("<|endoftext|>") == 50256
     for text in SAMPLES:
         assert theirs.encode(text).ids == encoding.encode(text)
-    assert len(merges_of(encoding.ranks)) == 50_000
+    published = SHARED_BPE / "vocab.bpe"
+    letters = {byte: letter for letter, byte in byte_alphabet().items()}
+    merges = [" ".join("".join(letters[byte] for byte in half) for half in pair) for pair in merges_of(encoding.ranks)]
+    assert merges == published.read_text(encoding="utf-8").splitlines()[1:], "the merges that OpenAI published"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -129,8 +130,14 @@ class BpeEncoding(Encoding):
             return gigatoken.Tokenizer.from_tiktoken(path, names[self.pattern_name])
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tiktoken.encode_ordinary(text)
-        return ids
+        pieces = cut_runs(text)
+        if len(pieces) > 1 and self._bulk is not None:
+            exact: list[int] = self._bulk.encode(text.encode("utf-8", "replace")).tolist()
+            return exact
+        try:
+            return [token for piece in pieces for token in self.tiktoken.encode_ordinary(piece)]
+        except BaseException as error:
+            raise panic_as_error(error, self.pattern, text) from None
 
     def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
         if self._bulk is None:
@@ -148,10 +155,14 @@ class BpeEncoding(Encoding):
         return {rank: token for token, rank in self.ranks.items()} | names
 
     def token_bytes(self, token: int) -> bytes:
+        return self.decode_bytes([token])
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        table = self._bytes
         try:
-            return self._bytes[token]
-        except KeyError:
-            raise self._missing(token) from None
+            return b"".join([table[token] for token in ids])
+        except KeyError as error:
+            raise self._missing(error.args[0]) from None
 
 
 # Characters that Unicode 17 brought: letters, marks and numbers to gigatoken 0.10, unassigned to tiktoken 0.14 (Unicode
@@ -168,6 +179,28 @@ _LEADS = (b"\xf0", b"\xe0", b"\xe1", b"\xea")  # first bytes of all of them: mos
 
 def _newer_than_oracle(text: bytes) -> bool:
     return any(lead in text for lead in _LEADS) and _NEW.search(text.decode()) is not None
+
+
+_RUN = re.compile(r"\s{100000}")
+
+
+def cut_runs(text: str) -> list[str]:
+    """`text` cut inside runs of 100,000 blanks and more; nearly always just the text.
+
+    tiktoken and rustbpe match lookaheads by backtracking, and a million blanks overflow its stack: a panic.
+    """
+    if len(text) < 100_000:
+        return [text]
+    bounds = [0, *(match.end() for match in _RUN.finditer(text)), len(text)]
+    return [text[start:end] for start, end in itertools.pairwise(bounds) if start < end] or [text]
+
+
+def panic_as_error(error: BaseException, pattern: str, text: str = "") -> BaseException:
+    """A panic of a Rust library, which is not even an Exception, as an InputError; any other error as it is."""
+    if type(error).__name__ != "PanicException":
+        return error
+    where = f" in the text that begins {text[:60]!r}" if text else " somewhere in the corpus"
+    return InputError(f"pattern {pattern}: backtracks too far{where}; use a simpler pattern (gpt2, cl100k, o200k)")
 
 
 class CharEncoding(Encoding):

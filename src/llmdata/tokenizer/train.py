@@ -17,7 +17,15 @@ from llmdata.engine.session import Session
 from llmdata.errors import ChangedError, ConfigError, InputError
 from llmdata.storage import manifest
 from llmdata.storage.encoding import load_encoding
-from llmdata.storage.encoding_kinds import UNKNOWN, BpeEncoding, CharEncoding, Encoding, JsonEncoding
+from llmdata.storage.encoding_kinds import (
+    UNKNOWN,
+    BpeEncoding,
+    CharEncoding,
+    Encoding,
+    JsonEncoding,
+    cut_runs,
+    panic_as_error,
+)
 from llmdata.storage.encoding_names import resolve_pattern
 from llmdata.storage.inputs import Piece, plan_pieces, read_piece
 from llmdata.storage.parquet import open_parquet
@@ -30,7 +38,7 @@ from llmdata.tokenizer.stats import measure
 STATS = "stats.json"
 PATTERN = "cl100k"
 STAGE = "tokenizer"
-HELD = 4_000_000
+HELD = 2_000_000
 """Bytes of text that are kept to measure the tokenizer on."""
 _CHECK_EVERY = 200
 """Documents between two looks at whether to stop."""
@@ -136,7 +144,7 @@ class Corpus:
             self.characters += len(doc.text)
             self._hasher.update(len(data).to_bytes(8, "little") + data)
             self._hold(key, doc.text, len(data))
-            yield doc.text
+            yield from cut_runs(doc.text)
         self.session.progress.advance(STAGE, index - shown, megabytes=self.bytes // 1_000_000)
         if not self.bytes:
             raise InputError(f"no text to train a tokenizer on: {self.documents} documents, all empty")
@@ -185,6 +193,8 @@ def _train_bpe(corpus: Corpus, config: TokenizerConfig) -> Encoding:
         trainer.train_from_iterator(corpus.texts(), size, buffer_size=1024, pattern=pattern)
     except ValueError as error:
         raise ConfigError(f"pattern {pattern}: not a regular expression: {error}") from None
+    except BaseException as error:
+        raise panic_as_error(error, pattern) from None
     ranks = {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}
     return BpeEncoding(ranks, pattern, _special_ids(config.special_tokens, len(ranks)))
 
@@ -229,8 +239,10 @@ def _check(encoding: Encoding, texts: Sequence[str], config: TokenizerConfig) ->
     if encoding.kind == "char":
         return
     for text in texts:
-        decoded = encoding.decode(encoding.encode(text))
-        if encoding.kind == "bpe" and decoded != text.encode("utf-8", "replace").decode():
+        data = text.encode("utf-8", "replace")
+        ids, _ = encoding.encode_batch([data])
+        if encoding.kind == "bpe" and encoding.decode_bytes(ids.tolist()) != data:
+            decoded = encoding.decode(ids.tolist())
             raise ConfigError(
                 f"pattern {config.pattern}: does not fit all text: of {text[:60]!r}… it leaves {decoded[:60]!r}…. "
                 r"End it with |[\s\S]"
