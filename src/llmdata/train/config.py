@@ -98,7 +98,7 @@ class OptimConfig(Section):
 
     name: Literal["adamw", "muon"] = "adamw"
     """AdamW for all, or Muon for the matrices inside the blocks and AdamW for the rest."""
-    lr: float = Field(default=4e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
     final_lr: float = Field(default=0.1, ge=0, le=1)
     """The schedule ends at this share of `lr`."""
@@ -116,6 +116,8 @@ class OptimConfig(Section):
     """Decoupled decay, of matrices only."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
     """Nesterov momentum of Muon."""
+    newton_schulz: int = Field(default=5, ge=1)
+    """Steps of Muon's orthogonalisation; 3 do nearly as well where they are a large part of the time."""
     clip: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; longer ones are shortened to it. 0: none."""
 
@@ -297,7 +299,12 @@ def _settings(lr: float, batch: int, tokens: int) -> dict[str, Any]:
 
 _B = 1_000_000_000
 PRESETS: dict[str, Preset] = {
-    "demo": Preset(model=ModelConfig()),
+    # The best of what 200 to 400 steps on SQLAlchemy's manual showed: with Muon the loss is a whole nat lower than with
+    # AdamW at the same number of tokens, for a fifth more time a step.
+    "demo": Preset(
+        model=ModelConfig(heads=2),
+        settings={"optim": {"name": "muon", "lr": 8e-3, "newton_schulz": 3}, "loop": {"steps": 1200}},
+    ),
     "gpt2-124m": _gpt(12, 12, 768, 6e-4, 2**19, 10 * _B),
     "gpt2-355m": _gpt(24, 16, 1024, 3e-4, 2**19, 10 * _B),
     "gpt2-774m": _gpt(36, 20, 1280, 2.5e-4, 2**19, 15 * _B),

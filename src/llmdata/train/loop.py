@@ -60,7 +60,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0  # of training alone
         self.drawn = 0  # batches taken from the data
-        self.passed_over: set[int] = set()  # batches that a rollback leaves out
+        self.passed_over: dict[int, int] = {}  # batches that a rollback leaves out, and the step that each undid
         self.rollbacks = 0  # since the last checkpoint
         self.bad_in_a_row = 0
         self.measured: dict[str, float] = {}  # the last validation
@@ -173,6 +173,9 @@ class Trainer:
                     return True
                 line["skipped"] = True
                 self._bad(what, line, lines)
+            # Rollbacks are told before the step that they undid, wherever the checkpoint was that they went back to.
+            undone = [passed for passed, step in sorted(self.passed_over.items()) if step == line["step"]]
+            lines += [{"step": line["step"], "event": "rollback", "batch": passed} for passed in undone]
             lines.append(line)
         if lines:
             if measure is not None:
@@ -207,15 +210,10 @@ class Trainer:
                 f"{what}: rolled back {PATIENCE} times since the last checkpoint in {self.out / CHECKPOINTS}. "
                 "Lower train.optim.lr."
             )
-        passed_over, rollbacks = self.passed_over | {batch}, self.rollbacks
+        self.passed_over[batch] = step
         self.writer.wait()
-        events = [line for line in read_lines(self.metrics.place) if line.get("event") == "rollback"]
         done = self.step
         self._resume()
-        events = [line for line in events if line["step"] > self.step]
-        self.passed_over, self.rollbacks = passed_over, rollbacks
-        event = {"step": step, "event": "rollback", "to": self.step, "batch": batch}
-        self.metrics.append([*events, event])
         self.session.progress.note(f"{what}: back to step {self.step}, passing over batch {batch}")
         self.session.progress.advance("train", self.step - done)
 
@@ -330,7 +328,7 @@ class Trainer:
             "measured": self.measured,
             "data": self.batches.position.as_dict(),
             "drawn": self.drawn,
-            "passed_over": sorted(self.passed_over),
+            "passed_over": sorted(self.passed_over.items()),
             "bad_in_a_row": self.bad_in_a_row,
             "micro_batch": self.micro,
             "threads": self.threads,
@@ -349,7 +347,8 @@ class Trainer:
                     tensor.copy_(model[name])
             self.optimizer.load(checkpoints.read_tensors(found[-1] / "optimizer.safetensors"))
             self.step, self.seconds, self.drawn = state["step"], state["seconds"], state["drawn"]
-            self.passed_over, self.bad_in_a_row = set(state["passed_over"]), state["bad_in_a_row"]
+            self.passed_over |= dict(state["passed_over"])
+            self.bad_in_a_row = state["bad_in_a_row"]
             self.measured = state["measured"]
             self.batches.position = Position(**state["data"])
         self.pending = []

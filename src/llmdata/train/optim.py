@@ -115,7 +115,7 @@ class Optimizer:
             offset += _room(parameter)
         rate = torch.where(bad, 0.0, lr)
         for (rows, columns), members in groups.items():
-            turned = orthogonalised(torch.stack([matrix for _, matrix in members]))
+            turned = orthogonalised(torch.stack([matrix for _, matrix in members]), self.config.newton_schulz)
             for (parameter, _), direction in zip(members, turned, strict=True):
                 parameter.mul_(1 - rate * self.config.weight_decay)
                 parameter.sub_(direction * (rate * 0.2 * math.sqrt(max(rows, columns))))
@@ -134,16 +134,17 @@ class Optimizer:
             tensor.copy_(tensors[name])
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """The nearest orthogonal matrix to each of `matrices` (n, rows, columns), roughly: five Newton–Schulz steps.
+def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest orthogonal matrix to each of `matrices` (n, rows, columns), roughly: Newton–Schulz steps.
 
-    The polynomial's coefficients are Jordan's: singular values end between 0.7 and 1.2, which serves as well as 1.
+    The polynomial's coefficients are Jordan's: after five steps singular values are between 0.7 and 1.2, which serves
+    as well as 1.
     """
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(5):
+    for _ in range(steps):
         square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     result: Tensor = (x.mT if tall else x).to(matrices.dtype)
