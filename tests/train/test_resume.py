@@ -190,3 +190,17 @@ def test_spikes_are_dealt_with_and_told(tmp_path: Path, policy: str) -> None:
         train(folder, again, config, session)
     train(folder, again, config, Session())
     assert records(again) == records(out)
+
+
+def test_settings_that_cannot_be_leave_nothing_that_has_to_be_overruled(tokens: Place, out: Place) -> None:
+    with pytest.raises(LlmdataError, match="vocabulary"):
+        train(tokens, out, tiny(model={"vocab_size": 5}), Session())
+    assert train(tokens, out, tiny(loop={"steps": 2}), Session()).fresh
+
+
+def test_without_a_validation_split(tmp_path: Path, out: Place) -> None:
+    folder = Place.of(tmp_path / "tokens")
+    index = write_tokens(folder, SENTENCES)
+    del index.splits["val"]
+    index.save(folder)
+    assert train(folder, out, tiny(loop={"steps": 3}), Session()).val_loss is None

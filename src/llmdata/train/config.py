@@ -302,7 +302,7 @@ PRESETS: dict[str, Preset] = {
     # The best of what 200 to 400 steps on SQLAlchemy's manual showed: with Muon the loss is a whole nat lower than with
     # AdamW at the same number of tokens, for a fifth more time a step.
     "demo": Preset(
-        model=ModelConfig(heads=2),
+        model=ModelConfig(heads=2, position="rope"),
         settings={"optim": {"name": "muon", "lr": 8e-3, "newton_schulz": 3}, "loop": {"steps": 1200}},
     ),
     "gpt2-124m": _gpt(12, 12, 768, 6e-4, 2**19, 10 * _B),

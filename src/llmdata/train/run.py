@@ -80,12 +80,13 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
     _check_shards(index, tokens)
     # Recorded, because the number of threads decides the last bits of a sum: a resumed run has to use the same.
     threads = config.threads or (stamp or {}).get("threads") or len(os.sched_getaffinity(0))
+    from llmdata.train.loop import Trainer
+
+    trainer = Trainer(tokens, index, out, config, session, threads)  # refuses what cannot be, so before the stamp
     manifest.save_stamp(
         out, TASK, {"fingerprint": fingerprint, "settings": settings, "tokens": source, "threads": threads}
     )
-    from llmdata.train.loop import Trainer
-
-    result = Trainer(tokens, index, out, config, session, threads).run()
+    result = trainer.run()
     record = asdict(result)
     del record["fresh"]
     cost = {key: record.pop(key) for key in ("seconds", "tokens_per_second")}
