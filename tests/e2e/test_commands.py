@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Llmdata
+from tests.e2e.corpus import page
 
 COMMANDS = (
     "run",
@@ -78,7 +79,7 @@ def test_a_wrong_recipe_is_one_message_and_creates_nothing(
         ("clean empty --out out", 1, "empty: no file of WARC"),
         ("dedup missing.parquet --out out --method minhash", 1, "missing.parquet"),
         ("tokenizer train missing --out out", 1, "missing"),
-        ("tokenize missing --tokenizer gpt2 --out out", 1, "missing"),
+        ("tokenize missing --tokenizer missing --out out", 1, "missing"),
         ("train missing --out out", 1, "missing"),
         ("generate missing", 1, "missing"),
         ("inspect missing", 1, "missing"),
@@ -121,12 +122,38 @@ def test_the_way_of_the_data_by_single_commands(warcs: Path, tmp_path: Path, llm
     llmdata("dedup", "corpus", "--out", "distinct", "--method", "exact")
     llmdata("tokenizer", "train", "distinct", "--out", "tokenizer", "--vocab-size", "400")
     llmdata("tokenize", "distinct", "--tokenizer", "tokenizer", "--out", "tokens", "--val", "hash:0.1")
-    small = ("--set", "model={layers: 1, heads: 2, width: 32, context: 32}", "--set", "data.batch_tokens=64")
+    small = (
+        "--set",
+        "train.model={layers: 1, heads: 2, width: 32, context: 32}",
+        "--set",
+        "train.data.batch_tokens=64",
+    )
     llmdata("train", "tokens", "--out", "model", "--steps", "5", *small)
-    text = llmdata("generate", "model", "--prompt", "The river", "--tokens", "5", "--seed", "1").stdout
+    text = llmdata("generate", "model", "--prompt", "The river", "--max-tokens", "5", "--seed", "1").stdout
     assert text.startswith("The river")
     for folder in ("corpus", "distinct", "tokens"):
         llmdata("inspect", folder, "--verify")
+
+
+def test_from_a_website_to_tokens_and_back(tmp_path: Path, llmdata: Llmdata) -> None:
+    """A crawl of linked pages, and a token followed back to the page that it came from."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text('<a href="/page-0.html">begin</a>')
+    for number in range(12):
+        (site / f"page-{number}.html").write_text(page(number, 12))
+    (tmp_path / "mine.yaml").write_text(
+        f"name: mine\ncrawl: {{site: {{folder: {site}, port: 8791}}}}\nclean: {{}}\ntokenizer: {{vocab_size: 400}}\n"
+        "tokenize: {val: none}\n"
+    )
+    llmdata("run", "mine.yaml", "--workdir", "run")
+    pages = llmdata("inspect", "run", "--sql", "SELECT url FROM docs ORDER BY url", "--json").stdout.splitlines()
+    assert len(pages) == 12
+    traced = llmdata("inspect", "run", "--token", "train-00000.bin:100").stdout
+    assert "http://127.0.0.1:8791/page-" in traced
+    assert "crawl-00000.warc.gz" in traced
+    assert "nothing to do" in llmdata("run", "mine.yaml", "--workdir", "run").stderr
+    llmdata("inspect", "run", "--verify")
 
 
 def test_a_damaged_shard_is_named(warcs: Path, tmp_path: Path, llmdata: Llmdata) -> None:
