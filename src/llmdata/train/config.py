@@ -303,7 +303,11 @@ PRESETS: dict[str, Preset] = {
     # AdamW at the same number of tokens, for a fifth more time a step.
     "demo": Preset(
         model=ModelConfig(heads=2, position="rope"),
-        settings={"optim": {"name": "muon", "lr": 8e-3, "newton_schulz": 3}, "loop": {"steps": 1200}, "eval_tokens": 32_768},
+        settings={
+            "optim": {"name": "muon", "lr": 8e-3, "newton_schulz": 3},
+            "loop": {"steps": 1200},
+            "eval_tokens": 32_768,
+        },
     ),
     "gpt2-124m": _gpt(12, 12, 768, 6e-4, 2**19, 10 * _B),
     "gpt2-355m": _gpt(24, 16, 1024, 3e-4, 2**19, 10 * _B),
