@@ -1,0 +1,54 @@
+"""Progress: lines for pipes, JSON for machines, bars for terminals."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from llmdata.cli.progress import BarProgress, JsonProgress, LineProgress
+
+
+def report(progress: LineProgress | BarProgress) -> None:
+    progress.start("clean", 4, "tasks")
+    progress.advance("clean", 1, kept=12)
+    progress.note("something to know")
+    progress.advance("clean", 3, kept=1234567, loss=0.123456)
+    progress.finish("clean", rejected=5)
+
+
+def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    report(LineProgress())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "clean: started, 4 tasks"
+    assert lines[1] == "something to know"
+    assert re.fullmatch(r"clean: done, 4 tasks in [\d.]+ s · kept 1,234,567 · loss 0.1235 · rejected 5", lines[2])
+
+
+def test_json_events(capsys: pytest.CaptureFixture[str]) -> None:
+    report(JsonProgress())
+    captured = capsys.readouterr()
+    events = [json.loads(line) for line in captured.err.splitlines()]
+    assert captured.out == ""
+    assert [event["event"] for event in events] == ["start", "note", "finish"]
+    assert events[1]["message"] == "something to know"
+    assert {key: events[2][key] for key in ("stage", "done", "total", "kept", "rejected")} == {
+        "stage": "clean",
+        "done": 4,
+        "total": 4,
+        "kept": 1234567,
+        "rejected": 5,
+    }
+
+
+def test_a_bar_ends_full_and_says_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    report(BarProgress())
+    assert "something to know" in capsys.readouterr().err
+
+
+def test_figures_of_a_stage_that_never_started_are_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = LineProgress()
+    progress.advance("late", 1)
+    progress.finish("later")
+    assert "later: done" in capsys.readouterr().err
