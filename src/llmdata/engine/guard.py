@@ -49,7 +49,6 @@ class Guard:
         finally:
             self._slot.item = IDLE
 
-
     def step(self, number: int) -> None:
         """The item in hand enters its step `number`; should it die there, the casualty says so."""
         self._slot.step = number

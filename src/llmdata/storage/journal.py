@@ -1,7 +1,7 @@
 """What a task has done so far, kept beside it on the local disk until it is finished.
 
-A worker that dies takes its memory along. So it writes each few dozen finished items here, and the worker that takes up the
-task reads them back and goes on after them. It also keeps memory flat: the task's output is streamed from here.
+A worker that dies takes its memory along. So it writes each few dozen finished items here, and the worker that takes
+up the task reads them back and goes on after them. It also keeps memory flat: the output is streamed from here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Token shards in the format that llm.c and modded-nanogpt read.
 
 A shard is a header of 256 little-endian int32 (magic, version, token count, zeros), then the tokens: uint16 with
-magic 20240520 and version 1 for vocabularies up to 65,536, uint32 with magic 20240801 and version 7 beyond. Each document
-is preceded by the end-of-text token.
+magic 20240520 and version 1 for vocabularies up to 65,536, uint32 with magic 20240801 and version 7 beyond. Each
+document is preceded by the end-of-text token.
 """
 
 from __future__ import annotations
