@@ -121,6 +121,15 @@ def test_an_extractor_that_raises_costs_its_page(monkeypatch: pytest.MonkeyPatch
     assert (found.reason, found.detail) == ("parse_error", "RecursionError: too deep for me")
 
 
+def test_a_missing_package_is_not_held_against_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(html: str, url: str, config: ExtractConfig) -> str:
+        raise ImportError("no module named parser")
+
+    monkeypatch.setitem(EXTRACTORS, "plain", missing)
+    with pytest.raises(ImportError):
+        extract(page("<p>x"), extractor="plain")
+
+
 def test_what_is_text_already_passes_through() -> None:
     doc = Document(text="from a WET file", id="1")
     assert extract(doc) is doc

@@ -7,6 +7,7 @@ import pytest
 from llmdata.document import Document, Rejection
 from llmdata.engine import guard
 from llmdata.engine.guard import Casualty
+from llmdata.errors import LlmdataError
 from llmdata.pipeline.chain import Chain, passes
 from llmdata.pipeline.clean import _spread
 
@@ -76,6 +77,14 @@ def test_a_stage_that_raises_rejects_with_the_error() -> None:
     outcome = Chain([("explode", explode)])(Document(text="bomb"), guard.current())
     assert isinstance(outcome, Rejection)
     assert (outcome.stage, outcome.reason, outcome.detail) == ("explode", "error", "ValueError: boom")
+
+
+def test_a_missing_package_ends_the_run() -> None:
+    def incomplete(doc: Document) -> Document | Rejection:
+        raise ImportError("no module named parser")
+
+    with pytest.raises(LlmdataError, match="stage language: .* not fully installed"):
+        Chain([("language", incomplete)])(Document(text="a"), guard.current())
 
 
 def test_a_casualty_is_rejected_in_the_step_where_it_died() -> None:

@@ -131,8 +131,8 @@ class Extract:
                 return self._reject(doc, "too_deep", f"tags nested deeper than {_MAX_DEPTH}")
             try:
                 text = self._extractor(text, doc.url, self.config)
-            except MemoryError:
-                raise  # the engine's limit, not the page's error
+            except (MemoryError, ImportError):
+                raise  # the engine's limit and a broken installation are not the page's error
             except Exception as error:
                 return self._reject(doc, "parse_error", f"{type(error).__name__}: {error}"[:200])
         doc.text = sound(text.replace("\0", "")).strip()

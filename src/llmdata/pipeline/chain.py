@@ -12,6 +12,7 @@ from typing import Any
 from llmdata.dedup.shuffle import Shuffle
 from llmdata.document import Document, Filter, Rejection
 from llmdata.engine.guard import Casualty, Guard
+from llmdata.errors import LlmdataError
 from llmdata.pipeline.recipe import CleanConfig
 from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
@@ -175,6 +176,8 @@ def _run(name: str, stage: Callable[[Document], Document | Rejection], doc: Docu
         return stage(doc)
     except MemoryError:
         return Rejection(doc, name, "memory", "allocation failed")
+    except ImportError as error:  # a broken installation would reject every page
+        raise LlmdataError(f"stage {name}: llmdata is not fully installed, install it again: {error}") from error
     except Exception as error:
         # A defect of the stage, or a page that nobody thought of. The page stays on disk with the error for whoever
         # looks for it, and the other pages go on.
