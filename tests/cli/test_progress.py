@@ -47,6 +47,18 @@ def test_a_bar_ends_full_and_says_its_figures(capsys: pytest.CaptureFixture[str]
     assert "something to know" in capsys.readouterr().err
 
 
+def test_bars_that_an_error_ends_stay_above_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = BarProgress()
+    progress.start("clean", 4, "tasks")
+    progress.close()
+    progress.note("llmdata: the disk is full")
+    progress.advance("clean", 1)
+    progress.close()
+    shown = capsys.readouterr().err
+    assert "clean" in shown
+    assert shown.endswith("llmdata: the disk is full\n")
+
+
 def test_figures_of_a_stage_that_never_started_are_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     progress = LineProgress()
     progress.advance("late", 1)

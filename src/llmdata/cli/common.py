@@ -16,7 +16,8 @@ import typer
 from llmdata.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError, InputError, LlmdataError
 
 if TYPE_CHECKING:
-    from llmdata.engine.session import Progress, Session
+    from llmdata.cli.progress import BarProgress, LineProgress
+    from llmdata.engine.session import Session
 
 Out = Annotated[str, typer.Option("--out", "-o", help="Folder for the results (any fsspec address).", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Results and progress as JSON lines, for machines.")]
@@ -79,11 +80,15 @@ def command(
                 deadline = time.monotonic() + float(str(parse_duration(max_time)))
             except ValueError as error:
                 raise ConfigError(f"--max-time: {error}") from None
+        progress = _progress(json)
         session = Session(
-            workers=workers or len(os.sched_getaffinity(0)), progress=_progress(json), stop=Stop(deadline=deadline)
+            workers=workers or len(os.sched_getaffinity(0)), progress=progress, stop=Stop(deadline=deadline)
         )
-        with session.stop.on_signals():
-            yield session, Console(json)
+        try:
+            with session.stop.on_signals():
+                yield session, Console(json)
+        finally:
+            progress.close()
 
 
 @contextmanager
@@ -119,7 +124,7 @@ def _fail(json: bool, message: str, exit_code: int) -> None:
     raise typer.Exit(exit_code) from None
 
 
-def _progress(json: bool) -> Progress:
+def _progress(json: bool) -> LineProgress | BarProgress:
     from llmdata.cli import progress
 
     if json:

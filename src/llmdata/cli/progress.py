@@ -72,6 +72,9 @@ class LineProgress:
     def note(self, message: str) -> None:
         self.write("note", "", message)
 
+    def close(self) -> None:
+        """The command ends, whatever was going on."""
+
     def write(self, event: str, stage: str, text: str, state: _Stage | None = None) -> None:
         print(text, file=sys.stderr, flush=True)
 
@@ -107,7 +110,7 @@ class BarProgress:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             self._rich = Progress(
-                TextColumn("{task.description:>10}"),
+                TextColumn("{task.description:<16}"),  # as long as "minhash clusters"
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[unit]}"),
@@ -132,12 +135,18 @@ class BarProgress:
             bar, task = self._bar(), self._bars.pop(stage)
             done = next(item.completed for item in bar.tasks if item.id == task)
             bar.update(task, total=done or 1, completed=done or 1, facts=_show(self._facts.pop(stage) | facts))
-        if not self._bars and self._rich is not None:
-            self._rich.stop()
-            self._rich = None
+        if not self._bars:
+            self.close()
 
     def note(self, message: str) -> None:
         if self._rich is not None:
             self._rich.console.print(message, highlight=False)
         else:
             print(message, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the bars as they stand and give the cursor back: what is printed from now on follows them."""
+        if self._rich is not None:
+            self._rich.stop()
+            self._rich = None
+        self._bars.clear()
