@@ -236,6 +236,13 @@ def count_sentences(line: str) -> int:
     return count
 
 
+def count_words(line: str) -> int:
+    """Words of `line` between white space; in scripts without spaces, those of `split_words` but punctuation."""
+    if line.isascii() or not _HAS_UNSPACED.search(line):
+        return len(line.split())
+    return sum(not is_punctuation(word) for word in split_words(line))
+
+
 def is_punctuation(word: str) -> bool:
     """Whether `word` has no character but punctuation."""
     return PUNCTUATION.issuperset(word)

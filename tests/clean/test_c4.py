@@ -156,3 +156,8 @@ def test_a_rejected_page_keeps_its_text():
     outcome = C4(C4Config())(Document(text=text))
     assert isinstance(outcome, Rejection)
     assert outcome.document.text == text
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(len(ENOUGH), ENOUGH), (len(ENOUGH) - 1, "rejected: max_characters")])
+def test_long_pages_go_where_the_recipe_says_so(limit, expected):
+    assert clean(ENOUGH, max_characters=limit) == expected

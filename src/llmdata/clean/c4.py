@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from llmdata.clean.bad_words import pattern_of, word_list
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
-from llmdata.errors import ConfigError
-from llmdata.resources import resource
 from llmdata.text import count_sentences
 
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
@@ -34,6 +32,8 @@ _POLICY = (
 class C4Config(Section):
     """The rules, in the order in which each line meets them."""
 
+    max_characters: int | None = Field(None, ge=1)
+    """Reject a page of more characters (C4: 190,000); `null` for no limit."""
     max_word_length: int | None = Field(1000, ge=1)
     """Drop a line with a longer word (between white space), in characters; `null` for no limit."""
     remove_citations: bool = True
@@ -68,14 +68,16 @@ class C4:
     @staticmethod
     def files(config: C4Config) -> list[Path]:
         """The lists of bad words; their content is part of what makes a finished task."""
-        return [_word_list(name) for name in config.bad_words]
+        return [word_list(name, "clean.c4.bad_words") for name in config.bad_words]
 
     def __init__(self, config: C4Config) -> None:
         self._config = config
-        self._bad_words = _bad_words(tuple(config.bad_words)) if config.bad_words else None
+        self._bad_words = pattern_of(tuple(self.files(config)))
 
     def __call__(self, doc: Document) -> Document | Rejection:
         config = self._config
+        if config.max_characters is not None and len(doc.text) > config.max_characters:
+            return Rejection(doc, self.name, "max_characters", f"{len(doc.text)} > {config.max_characters}")
         kept = []
         dropped: Counter[str] = Counter()
         for raw in doc.text.splitlines():
@@ -130,30 +132,3 @@ def _count_up_to(lines: list[str], enough: int) -> int:
     if len(lines) >= enough:
         return enough
     return sum(map(count_sentences, lines))
-
-
-def _word_list(name: str) -> Path:
-    shipped = resource("blocklists", f"bad_words/{name}.txt")
-    path = shipped if shipped.is_file() else Path(name)
-    if not path.is_file():
-        languages = ", ".join(sorted(file.stem for file in shipped.parent.glob("*.txt")))
-        raise ConfigError(
-            f"clean.c4.bad_words: there is no word list {name!r}; give a path, or a language that has one: {languages}"
-        )
-    return path
-
-
-@cache
-def _bad_words(lists: tuple[str, ...]) -> re.Pattern[str]:
-    words: set[str] = set()
-    for name in lists:
-        try:
-            lines = _word_list(name).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"clean.c4.bad_words: cannot read {name!r} as a word list: {error}") from None
-        words.update(line.strip().lower() for line in lines if line.strip() and not line.startswith("#"))
-    if not words:
-        raise ConfigError(f"clean.c4.bad_words: there is no word in {', '.join(lists)}")
-    # Longest first, so that the phrase that decided is named whole.
-    choices = "|".join(re.escape(word) for word in sorted(words, key=lambda word: (-len(word), word)))
-    return re.compile(rf"(?<!\w)(?:{choices})(?!\w)")

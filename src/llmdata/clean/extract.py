@@ -49,7 +49,9 @@ class ExtractConfig(Section):
             "resiliparse": {"favor_precision", "favor_recall", "fast", "deduplicate"},
             "plain": {"favor_precision", "favor_recall", "fast", "deduplicate", "include_comments"},
         }[self.extractor]
-        if given := sorted(idle & self.model_fields_set):
+        # A recipe may spell a default out, and another extractor be named on the command line.
+        defaults = type(self).model_fields
+        if given := sorted(name for name in idle if getattr(self, name) != defaults[name].default):
             raise ValueError(f"the extractor {self.extractor} has no {', '.join(given)}")
         return self
 

@@ -25,6 +25,8 @@ FILTERS = {
     "gopher_quality": "llmdata.clean.gopher_quality:GopherQuality",
     "c4": "llmdata.clean.c4:C4",
     "fineweb": "llmdata.clean.fineweb:Fineweb",
+    "refinedweb": "llmdata.clean.refinedweb:Refinedweb",
+    "bad_words": "llmdata.clean.bad_words:BadWords",
     "pii": "llmdata.clean.pii:Pii",
 }
 """Stages that look at one document at a time."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from llmdata.clean.bad_words import BadWordsConfig
 from llmdata.clean.c4 import C4Config
 from llmdata.clean.extract import ExtractConfig
 from llmdata.clean.fineweb import FinewebConfig
@@ -16,6 +17,7 @@ from llmdata.clean.gopher_quality import GopherQualityConfig
 from llmdata.clean.gopher_repetition import GopherRepetitionConfig
 from llmdata.clean.language import LanguageConfig
 from llmdata.clean.pii import PiiConfig
+from llmdata.clean.refinedweb import RefinedwebConfig
 from llmdata.clean.url_filter import UrlFilterConfig
 from llmdata.config import Count, Section, Size, load
 from llmdata.crawl.config import CrawlConfig
@@ -33,6 +35,8 @@ StageName = Literal[
     "gopher_quality",
     "c4",
     "fineweb",
+    "refinedweb",
+    "bad_words",
     "url_dedup",
     "exact_dedup",
     "minhash",
@@ -88,6 +92,8 @@ class CleanConfig(Section):
     gopher_quality: GopherQualityConfig = GopherQualityConfig()
     c4: C4Config = C4Config()
     fineweb: FinewebConfig = FinewebConfig()
+    refinedweb: RefinedwebConfig = RefinedwebConfig()
+    bad_words: BadWordsConfig = BadWordsConfig()
     url_dedup: UrlDedupConfig = UrlDedupConfig()
     exact_dedup: ExactDedupConfig = ExactDedupConfig()
     minhash: MinhashConfig = MinhashConfig()
