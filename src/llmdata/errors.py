@@ -5,6 +5,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped early, the same command goes on
 EXIT_INTERRUPTED = 130
+EXIT_UNHEARD = 141  # as a shell reports SIGPIPE: whoever read our output went away
 
 
 class LlmdataError(Exception):

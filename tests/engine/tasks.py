@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from llmdata.engine import guard
 from llmdata.errors import InputError
 
@@ -42,6 +44,24 @@ def _act(kind: str) -> None:
         if not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def outlive(payload: dict[str, str]) -> str:
+    """`first` leaves its process id; `second` kills that worker once it has nothing to do, and then itself, once."""
+    left, marker = Path(payload["left"]), Path(payload["marker"])
+    if payload["name"] == "first":
+        left.with_suffix(".partial").write_text(str(os.getpid()))
+        left.with_suffix(".partial").rename(left)
+    elif not marker.exists():
+        marker.touch()
+        while not left.exists():
+            pass
+        idle = psutil.Process(int(left.read_text()))
+        while idle.status() != psutil.STATUS_SLEEPING:
+            pass
+        idle.kill()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return payload["name"]
 
 
 def fail(payload: str) -> None:

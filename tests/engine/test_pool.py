@@ -51,6 +51,12 @@ def test_a_worker_killed_once_from_outside_costs_nothing(tmp_path: Path) -> None
     assert result["lost"] == {}
 
 
+def test_a_worker_killed_while_it_has_nothing_to_do_costs_nothing(tmp_path: Path) -> None:
+    files = {"left": str(tmp_path / "left"), "marker": str(tmp_path / "marker")}
+    tasks = [Task(name, {"name": name, **files}) for name in ("first", "second")]
+    assert run_tasks(tasks, functions.outlive, Session(workers=2), stage="walk") == ["first", "second"]
+
+
 def test_an_error_of_ours_arrives_as_it_was_raised() -> None:
     with pytest.raises(InputError, match="cannot read there"):
         run_tasks([Task("t", "there")], functions.fail, Session(), stage="fail")

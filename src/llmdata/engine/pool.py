@@ -35,7 +35,14 @@ STALL = 120.0
 GRACE = 10.0
 """Seconds that running tasks get to finish when the run is to stop."""
 ATTEMPTS = 3
-"""Deaths of a worker outside any item before its task counts as failed."""
+"""Deaths of a worker outside any item before its task counts as failed; failures to start one before the run fails."""
+
+PROOF = 2
+"""Deaths at the same item before they are held against it: one may come from outside (an operator, the kernel)."""
+LOST = 255
+"""Exit code of a worker whose fork server died with it, and of C's `exit(-1)`."""
+PROOF_LOST = 5
+"""PROOF for workers that ended with LOST."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +78,13 @@ class _Worker:
         self.slot = context.RawValue(Slot, IDLE, 0, 0.0, 0)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, self.slot, function), daemon=True)
-        self.process.start()
-        theirs.close()
+        try:
+            self.process.start()
+        except (OSError, EOFError):
+            self.pipe.close()
+            raise
+        finally:
+            theirs.close()
         self.job: _Job | None = None
         self.seen_cpu = (0.0, time.monotonic())
         self._stat = psutil.Process(self.process.pid)
@@ -197,7 +209,11 @@ class _Run:
                     return
                 idle = _new_worker(self.context, self.function)
                 self.workers.append(idle)
-            idle.give(self.queue.popleft())
+            job = self.queue.popleft()
+            try:
+                idle.give(job)
+            except OSError:
+                self._bury(idle, "crashed")  # killed from outside while it had nothing to do
 
     def _ready(self) -> list[_Worker]:
         busy: dict[Connection, _Worker] = {worker.pipe: worker for worker in self.workers if worker.job}
@@ -241,9 +257,8 @@ class _Run:
                     f"{self.stage}: task {job.task.id} killed its worker {deaths} times (exit code "
                     f"{worker.process.exitcode}). If the machine ran out of memory, use fewer --workers."
                 )
-        elif reason != "crashed" or deaths >= 2:
-            # A worker may be killed from outside (an operator, the kernel short of memory): only the second death
-            # at the same item is held against the item. A limit that we enforced ourselves needs no second proof.
+        elif reason != "crashed" or deaths >= (PROOF_LOST if worker.process.exitcode == LOST else PROOF):
+            # A limit that we enforced ourselves needs no second proof.
             job.casualties[item] = Casualty(reason, step)
         self.queue.appendleft(job)
 
@@ -254,7 +269,14 @@ def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
     try:
-        return _Worker(context, function)
+        for _ in range(ATTEMPTS):
+            try:
+                return _Worker(context, function)
+            except (OSError, EOFError) as error:
+                # It was killed a moment ago, by a kernel short of memory, say; the next try starts another.
+                log.info("the fork server died: %s", error)
+                time.sleep(POLL)
+        raise LlmdataError("no worker process can be started; if the machine is out of memory, use fewer --workers")
     finally:
         for name, value in before.items():
             if value is None:

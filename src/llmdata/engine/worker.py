@@ -52,4 +52,7 @@ def serve(pipe: Connection, slot: Any, function: Callable[[Any], Any]) -> None:
         except Exception as error:
             message = f"unexpected {type(error).__name__}: {error} (a defect; -v shows where)"
             answer = Failure(LlmdataError(message), tracebacks.format_exc())
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except OSError:
+            return  # the supervisor has died in the meantime, and the run that follows reads the task's manifest
