@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmdata.dedup.clusters import UnionFind
-from llmdata.dedup.shuffle import DocumentShuffle, drops_schema
+from llmdata.dedup.shuffle import DocumentShuffle, Shuffle, drops_schema
 from llmdata.dedup.sort import THREAD, Sorter, sorter
 from llmdata.dedup.verify import Verifier
 from llmdata.engine.session import Session
@@ -47,24 +47,103 @@ class Parts:
     places: list[Place]
     offsets: list[int]
     """First number of each part, then the number of all documents."""
+    earlier: int
+    """Parts of earlier runs, which come first: what they kept stays."""
 
     @classmethod
-    def of(cls, folder: Place) -> Parts:
-        # By number: names have five digits, or more where there are more parts.
-        places = sorted(folder.children("part-*.parquet"), key=lambda place: (len(place.name), place.name))
+    def of(cls, folder: Place, shuffle: Shuffle) -> Parts:
+        earlier = [place for run in shuffle.config.against for place in _in_order(earlier_keys(Place.of(run), shuffle))]
+        places = earlier + _in_order(folder)
         offsets = [0]
         for place in places:
             with place.open() as stream:
                 offsets.append(offsets[-1] + open_parquet(stream, str(place)).metadata.num_rows)
-        return cls(places, offsets)
+        return cls(places, offsets, len(earlier))
 
-    def read(self, columns: Sequence[str], rows: int = READ_ROWS) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The rows of all parts, each batch with the number of its first document."""
-        for place, number in zip(self.places, self.offsets, strict=False):
+    @property
+    def own(self) -> list[Place]:
+        """The parts of this run."""
+        return self.places[self.earlier :]
+
+    @property
+    def first(self) -> int:
+        """Number of the first document of this run."""
+        return self.offsets[self.earlier]
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """What a manifest says of them."""
+        return [
+            {"path": place.name if number >= self.earlier else str(place), "bytes": place.size(), "stamp": place.stamp()}
+            for number, place in enumerate(self.places)
+        ]
+
+    def read(
+        self, columns: Sequence[str], rows: int = READ_ROWS, own: bool = False
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The rows of all parts, or of this run's `own`, each batch with the number of its first document.
+
+        A document of an earlier run has a rank above all of this run's, and the id of the one that stayed there.
+        """
+        for part in range(self.earlier if own else 0, len(self.places)):
+            place, number = self.places[part], self.offsets[part]
             with place.open() as stream:
+                kept = _Kept(place) if part < self.earlier else None
                 for batch in open_parquet(stream, str(place)).iter_batches(rows, columns=list(columns)):
-                    yield number, batch
+                    yield number, kept.mark(batch, number - self.offsets[part]) if kept else batch
                     number += batch.num_rows
+
+
+def _in_order(folder: Place) -> list[Place]:
+    # By number: names have five digits, or more where there are more parts.
+    return sorted(folder.children("part-*.parquet"), key=lambda place: (len(place.name), place.name))
+
+
+def earlier_keys(run: Place, shuffle: Shuffle) -> Place:
+    """The folder of keys that an earlier run of this stage left; raises ConfigError if they cannot be compared."""
+    clean = run / "clean" if (run / "clean").is_dir() else run
+    keys = clean / "dedup" / shuffle.name / "keys"
+    stamp = manifest.stamp_of(clean) or {}
+    if not keys.is_dir() or not stamp.get("finished"):
+        raise ConfigError(
+            f"{shuffle.name}.against: {run} holds no keys of a finished {shuffle.name} (with `keep: final` they are "
+            "removed)"
+        )
+    found = next(stage for stage in stamp["state"]["stages"] if stage["stage"] == shuffle.name)
+    ours = shuffle.config.model_dump(mode="json")
+    changed = [key for key, value in ours.items() if key not in _OWN and found["config"].get(key) != value]
+    if found["version"] != shuffle.version:
+        changed.append("the version of this stage")
+    if changed:
+        raise ConfigError(f"{shuffle.name}.against: {run} was made with another {', '.join(changed)}: not comparable")
+    return keys
+
+
+_OWN = ("keep", "score", "memory", "against", "min_characters", "min_sentences")
+"""Settings that may differ between runs that are compared."""
+
+
+class _Kept:
+    """What became of the documents of a part of an earlier run."""
+
+    def __init__(self, keys: Place) -> None:
+        self._names: dict[int, str] = {}
+        drops = keys.parent.parent / "drops" / keys.name
+        with drops.open() as stream:
+            file = open_parquet(stream, str(drops))
+            if "duplicate_of" in file.schema_arrow.names:
+                table = file.read(columns=["row", "duplicate_of"]).to_pydict()
+                self._names = dict(zip(table["row"], table["duplicate_of"], strict=True))
+
+    def mark(self, batch: pa.RecordBatch, row: int) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        if "rank" in columns:
+            columns["rank"] = pa.array(np.full(batch.num_rows, np.iinfo(np.int64).max))
+        if "id" in columns and self._names:
+            ids = columns["id"].to_pylist()
+            columns["id"] = pa.array([self._names.get(at, name) for at, name in enumerate(ids, row)], pa.string())
+        return pa.RecordBatch.from_arrays(list(columns.values()), schema=batch.schema)
 
 
 def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session) -> None:
@@ -73,11 +152,11 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
     The result depends on the keys and the settings alone: not on workers, memory, or how documents lie in parts.
     """
     began = time.monotonic()
-    parts = Parts.of(keys)
-    state = {"stage": shuffle.name, "version": shuffle.version, "config": shuffle.config.model_dump(mode="json")}
-    inputs = [{"path": place.name, "bytes": place.size(), "stamp": place.stamp()} for place in parts.places]
-    fingerprint = manifest.digest([state, inputs])
-    if _finished(out, "drops", fingerprint):
+    parts = Parts.of(keys, shuffle)
+    inputs = parts.inputs()
+    fingerprint = fingerprint_of(shuffle, inputs)
+    if manifest.finished(out, "drops", fingerprint):
+        tidy(out, {place.name for place in parts.own}, len(shuffle.bands))  # a run killed here left that undone
         return
     for folder in ("drops", "edges", f"{PRIVATE}/tasks"):
         remove_partials(out / folder)
@@ -97,34 +176,31 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
         for number, band in enumerate(shuffle.bands):
             session.stop.check()
             task, path = f"band-{number:03}", f"edges/band-{number:03}.parquet"
-            if not _finished(out, task, fingerprint):
-                rows = _write_edges(out / path, _edges(parts, band, sort))
+            if not manifest.finished(out, task, fingerprint):
+                rows = write_edges(out / path, _edges(parts, band, sort))
                 output = manifest.output_of(out, path, rows)
-                Manifest(task, fingerprint, outputs=[output], cost=_cost(began)).save(out)
+                Manifest(task, fingerprint, outputs=[output], cost=cost(began)).save(out)
             edges.append(out / path)
             session.progress.advance(stage, 1)
         session.stop.check()
         sets = UnionFind(documents)
         for place in edges:
-            for left, right in _read_edges(place):
+            for left, right in read_edges(place):
                 sets.union(left, right)
         outputs, dropped = _write_drops(shuffle, parts, sets, sort, out)
-    Manifest("drops", fingerprint, inputs, outputs, cost=_cost(began)).save(out)
+    Manifest("drops", fingerprint, inputs, outputs, cost=cost(began)).save(out)
     session.progress.advance(stage, 1)
-    session.progress.finish(stage, documents=documents, duplicates=dropped)
-    _tidy(out, {place.name for place in parts.places}, len(shuffle.bands))
+    session.progress.finish(stage, documents=documents - parts.first, duplicates=dropped)
+    tidy(out, {place.name for place in parts.own}, len(shuffle.bands))
 
 
-def _finished(out: Place, task: str, fingerprint: str) -> bool:
-    found = manifest.find(out, task)
-    return (
-        found is not None
-        and found.fingerprint == fingerprint
-        and all((out / output.path).exists() and (out / output.path).size() == output.bytes for output in found.outputs)
-    )
+def fingerprint_of(shuffle: Shuffle, inputs: list[dict[str, Any]]) -> str:
+    """Covers the keys and all settings: equal means nothing to do."""
+    state = {"stage": shuffle.name, "version": shuffle.version, "config": shuffle.config.model_dump(mode="json")}
+    return manifest.digest([state, inputs])
 
 
-def _cost(began: float) -> dict[str, float]:
+def cost(began: float) -> dict[str, float]:
     return {"seconds": round(time.monotonic() - began, 3)}
 
 
@@ -134,22 +210,40 @@ def _edges(parts: Parts, band: Sequence[str], sort: Sorter) -> Iterator[tuple[Nu
 
     schema = pa.schema([*((name, pa.uint64()) for name in band), ("doc", pa.int64())])
 
+    asked = _asked(parts, band[0]) if parts.earlier else None
+
     def keyed() -> Iterator[pa.RecordBatch]:
         for number, batch in parts.read(band):
             docs = pa.array(np.arange(number, number + batch.num_rows))
             rows = pa.RecordBatch.from_arrays([*batch.columns, docs], schema=schema)
-            yield rows.filter(batch.column(0).is_valid())
+            rows = rows.filter(batch.column(0).is_valid())
+            if asked is not None and number < parts.first:
+                keys = rows.column(0).to_numpy()
+                rows = rows.filter(pa.array(asked.take(np.searchsorted(asked, keys), mode="clip") == keys))
+            yield rows
 
+    yield from first_and_others(sort.sort(keyed(), schema, [*band, "doc"]), band)
+
+
+def _asked(parts: Parts, column: str) -> Numbers | None:
+    """The distinct keys of this run's documents: an earlier document that has none of them need not be sorted."""
+    keys = [batch.column(0).drop_null().to_numpy() for _, batch in parts.read([column], own=True)]
+    found: Numbers = np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint64)
+    return found if len(found) else np.zeros(1, np.uint64)
+
+
+def first_and_others(batches: Iterable[pa.RecordBatch], keys: Sequence[str]) -> Iterator[tuple[Numbers, Numbers]]:
+    """(first, other) of the column `doc` for rows sorted by `keys`: the first row of each key with every other one."""
     carried: list[Numbers] = []
-    for batch in sort.sort(keyed(), schema, [*band, "doc"]):
-        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+    for batch in batches:
+        columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in (*keys, "doc")]
         if carried:
             columns = [np.concatenate([before, now]) for before, now in zip(carried, columns, strict=True)]
         if not len(columns[0]):
             continue
-        *keys, docs = columns
+        *values, docs = columns
         new = np.ones(len(docs), bool)
-        new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+        new[1:] = np.logical_or.reduce([value[1:] != value[:-1] for value in values])
         firsts = np.flatnonzero(new)
         heads = docs[firsts][np.cumsum(new) - 1]
         yield heads[~new], docs[~new]
@@ -157,7 +251,7 @@ def _edges(parts: Parts, band: Sequence[str], sort: Sorter) -> Iterator[tuple[Nu
         carried = [column[firsts[-1] : firsts[-1] + 1] for column in columns]
 
 
-def _write_edges(place: Place, edges: Iterable[tuple[Numbers, Numbers]]) -> int:
+def write_edges(place: Place, edges: Iterable[tuple[Numbers, Numbers]]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -170,7 +264,7 @@ def _write_edges(place: Place, edges: Iterable[tuple[Numbers, Numbers]]) -> int:
     return rows
 
 
-def _read_edges(place: Place) -> Iterator[tuple[Numbers, Numbers]]:
+def read_edges(place: Place) -> Iterator[tuple[Numbers, Numbers]]:
     with place.open() as stream:
         for batch in open_parquet(stream, str(place)).iter_batches(READ_ROWS):
             yield batch.column(0).to_numpy(), batch.column(1).to_numpy()
@@ -191,12 +285,15 @@ def _write_drops(
         nonlocal dropped
         for docs, kept, ids in _choose(shuffle, parts, sets.parents, shared, sort):
             np.add.at(sizes, kept, 1)
-            dropped += int(np.count_nonzero(docs != kept))
+            dropped += int(np.count_nonzero((docs != kept) & (docs >= parts.first)))
             yield pa.RecordBatch.from_arrays([pa.array(docs), pa.array(kept), ids], schema=chosen_schema)
 
     outputs: list[manifest.Output] = []
-    rows = _Rows(sort.sort(chosen(), chosen_schema, ["doc"]))
-    for place, begin, end in zip(parts.places, parts.offsets, parts.offsets[1:], strict=False):
+    rows = Rows(sort.sort(chosen(), chosen_schema, ["doc"]))
+    for _ in rows.below(parts.first):
+        pass  # documents of earlier runs stay as they are
+    own = parts.offsets[parts.earlier :]
+    for place, begin, end in zip(parts.own, own, own[1:], strict=False):
         path = f"drops/{place.name}"
         tables = (_drops(batch, begin, sizes) for batch in rows.below(end))
         written = write_table(out / path, tables, drops_schema())
@@ -216,7 +313,7 @@ def _drops(batch: pa.RecordBatch, begin: int, sizes: Numbers) -> pa.RecordBatch:
     return table.filter(pa.array(size > 1))  # verification may leave a document alone
 
 
-class _Rows:
+class Rows:
     """Rows sorted by `doc`, taken in ranges."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
@@ -270,7 +367,7 @@ def _choose(
         last_label, last_doc, last_id = int(labels[-1]), int(heads[-1]), head_ids[-1].as_py()
 
 
-def _tidy(out: Place, names: set[str], bands: int) -> None:
+def tidy(out: Place, names: set[str], bands: int) -> None:
     """Remove the edges, which nobody needs any more, and the drops of parts that are gone."""
     (out / "edges").remove()
     for number in range(bands):

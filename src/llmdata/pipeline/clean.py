@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmdata.audit.funnel import write_funnel
+from llmdata.audit.funnel import FUNNEL, write_funnel
 from llmdata.engine.pool import Limits, Task, run_tasks
 from llmdata.engine.session import Session
-from llmdata.errors import ChangedError, ConfigError
+from llmdata.errors import ChangedError, ConfigError, InputError
 from llmdata.pipeline.chain import READ, Pass, make_shuffle, passes, stage_state
 from llmdata.pipeline.recipe import CleanConfig
 from llmdata.pipeline.task import PassTask, run_pass_task
@@ -57,11 +57,13 @@ def run_clean(out: Place, config: CleanConfig, session: Session, *, rerun: bool 
                 "Give --rerun to do these anew, or choose another folder."
             )
         session.progress.note(f"clean: {'; '.join(changes)}: doing {', '.join(_touched(before['state'], state))} anew")
-    elif before and before.get("finished"):
-        return CleanResult((out / "funnel.json").read_json(), before["tasks"], time.monotonic() - began, fresh=False)
     chain = passes(config.stages, config.keep == "all")
-    manifest.save_stamp(out, "clean", {"state": state, "finished": False, "passes": [step.folder for step in chain]})
     _remove_leftovers(out, chain)
+    if before and before.get("state") == state and before.get("finished") and _is_whole(out, chain[-1], before):
+        _prune(out, before["pruned"])
+        return CleanResult(_funnel(out, config), before["tasks"], time.monotonic() - began, fresh=False)
+    (out / FUNNEL).remove()
+    manifest.save_stamp(out, "clean", {"state": state, "finished": False, "passes": [step.folder for step in chain]})
     made: list[Manifest] = []
     with _journal_folder(out) as journal:
         previous: list[Manifest] = []
@@ -74,8 +76,8 @@ def run_clean(out: Place, config: CleanConfig, session: Session, *, rerun: bool 
                 shuffle = make_shuffle(step.shuffle, config)
                 folder = out / "dedup" / step.shuffle
                 shuffle.resolve(folder / "keys", folder, session)
-    pruned = _prune(out, chain, config)
-    funnel = write_funnel(out, _funnel_stages(config))
+    funnel = write_funnel(out, [READ, *config.stages])
+    pruned = _to_prune(chain, config)
     manifest.save_stamp(
         out,
         "clean",
@@ -85,8 +87,10 @@ def run_clean(out: Place, config: CleanConfig, session: Session, *, rerun: bool 
             "tasks": len(made),
             "passes": [step.folder for step in chain],
             "pruned": pruned,
+            "final": {output.path: output.bytes for task in previous for output in task.outputs[:1]},
         },
     )
+    _prune(out, pruned)  # after the stamp: a run killed here need not make them anew
     return CleanResult(funnel, len(made), time.monotonic() - began, fresh=True)
 
 
@@ -109,7 +113,7 @@ def plan_clean(out: Place, config: CleanConfig, *, base: str = "") -> list[PassP
         tasks = None
         if previous is not None:
             tasks = _plan_pass(step, out, config, "", pieces, previous, base)
-            found = [found for task in tasks if (found := _finished(out, task))]
+            found = [found for task in tasks if (found := manifest.finished(out, task.id, task.fingerprint))]
             previous = found if len(found) == len(tasks) else None
             plans.append(PassPlan(step.folder, step.stages, len(tasks), len(found)))
         else:
@@ -128,7 +132,9 @@ def _plan_input(config: CleanConfig) -> list[Piece]:
 def _state(config: CleanConfig, pieces: Sequence[Piece], base: str) -> dict[str, Any]:
     """All that decides the bytes of the result, as `stage.json` remembers it and the next run compares it."""
     inputs = {piece.path.removeprefix(base): [piece.size, piece.stamp] for piece in pieces}
-    reading = config.model_dump(mode="json", include={"layout", "text_column", "limit", "task_bytes", "part_bytes"})
+    reading = config.model_dump(
+        mode="json", include={"layout", "text_column", "limit", "task_bytes", "part_bytes", "limits"}
+    )
     writing = config.model_dump(mode="json", include={"keep", "rejected"})
     stages = [stage_state(name, config) for name in config.stages]
     return {"inputs": inputs, "reading": reading, "writing": writing, "stages": stages}
@@ -161,9 +167,10 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             changes.append(f"{stage['stage']} is a newer version")
         if was.get("files") != stage.get("files"):
             changes.append(f"a file that {stage['stage']} reads has changed")
-        for key, value in stage["config"].items():
-            if was["config"].get(key) != value:
-                changes.append(f"clean.{stage['stage']}.{key} was {was['config'].get(key)!r}, is {value!r}")
+        for key in dict.fromkeys([*was["config"], *stage["config"]]):
+            old_value, value = was["config"].get(key), stage["config"].get(key)
+            if old_value != value:
+                changes.append(f"clean.{stage['stage']}.{key} was {old_value!r}, is {value!r}")
     return changes
 
 
@@ -200,11 +207,12 @@ def _plan_pass(
         "shuffle": step.shuffle,
         "pass_number": step.number,
     }
-    settings = {"stages": stages, "folder": step.folder, "rejected": config.rejected, "format": 1}
+    limits = config.limits.model_dump(mode="json")
+    settings = {"stages": stages, "folder": step.folder, "rejected": config.rejected, "limits": limits, "format": 1}
     tasks = []
     if step.number == 1:
-        limits = _spread(config.limit, len(pieces))
-        for number, (piece, limit) in enumerate(zip(pieces, limits, strict=False)):
+        spread = _spread(config.limit, len(pieces))
+        for number, (piece, limit) in enumerate(zip(pieces, spread, strict=False)):
             record = asdict(piece)
             seen = record | {"path": piece.path.removeprefix(base)}
             fingerprint = manifest.digest([settings, seen, limit])
@@ -248,19 +256,10 @@ def _groups(previous: Sequence[Manifest], part_bytes: int) -> Iterator[list[mani
         yield group
 
 
-def _finished(out: Place, task: PassTask) -> Manifest | None:
-    """The manifest of `task` if it was made by the same code from the same input, and its files are there."""
-    found = manifest.find(out, task.id)
-    if found is None or found.fingerprint != task.fingerprint:
-        return None
-    whole = all((out / output.path).exists() and (out / output.path).size() == output.bytes for output in found.outputs)
-    return found if whole else None
-
-
 def _run_pass(
     step: Pass, tasks: Sequence[PassTask], out: Place, config: CleanConfig, session: Session, last_of: int
 ) -> list[Manifest]:
-    done = {task.id: found for task in tasks if (found := _finished(out, task))}
+    done = {task.id: found for task in tasks if (found := manifest.finished(out, task.id, task.fingerprint))}
     todo = [task for task in tasks if task.id not in done]
     for task in todo:
         manifest.forget(out, task.id)
@@ -325,23 +324,38 @@ def _remove_leftovers(out: Place, chain: Sequence[Pass]) -> None:
     for path in (out / "rejected").children("part-*.parquet"):
         if int(path.name[5:7]) > len(chain):
             path.remove()
-    for folder in (*folders, "rejected", f"{PRIVATE}/tasks"):
+    keys = [f"dedup/{step.shuffle}/keys" for step in chain if step.shuffle]
+    for folder in (*folders, *keys, "rejected", PRIVATE, f"{PRIVATE}/tasks"):
         remove_partials(out / folder)
+    remove_partials(out)
 
 
-def _prune(out: Place, chain: Sequence[Pass], config: CleanConfig) -> list[str]:
-    """With `keep: final`, remove the folders between; returns their names."""
+def _to_prune(chain: Sequence[Pass], config: CleanConfig) -> list[str]:
+    """With `keep: final`, the folders between, which may go."""
     if config.keep != "final":
         return []
-    pruned = [step.folder for step in chain if not step.last]
-    pruned += [f"dedup/{step.shuffle}/keys" for step in chain if step.shuffle]
-    for folder in pruned:
+    between = [step.folder for step in chain if not step.last]
+    return between + [f"dedup/{step.shuffle}/keys" for step in chain if step.shuffle]
+
+
+def _prune(out: Place, folders: Sequence[str]) -> None:
+    for folder in folders:
         (out / folder).remove()
-    return pruned
 
 
-def _funnel_stages(config: CleanConfig) -> list[str]:
-    return [READ, *config.stages]
+def _is_whole(out: Place, last: Pass, stamp: dict[str, Any]) -> bool:
+    """Whether the documents that a finished run left are still there."""
+    there = {f"{last.folder}/{path.name}": path.size() for path in (out / last.folder).children("part-*.parquet")}
+    return there == stamp.get("final")
+
+
+def _funnel(out: Place, config: CleanConfig) -> dict[str, Any]:
+    """The funnel of a finished run: as it was written, or made again if that is damaged."""
+    try:
+        funnel = (out / FUNNEL).read_json()
+    except InputError:
+        funnel = None
+    return funnel if isinstance(funnel, dict) and "stages" in funnel else write_funnel(out, [READ, *config.stages])
 
 
 @contextmanager

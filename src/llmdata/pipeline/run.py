@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -159,14 +160,14 @@ def _differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]
 
 
 def _base(workdir: Place) -> str:
-    return f"{workdir}/"
+    return f"{str(workdir).rstrip('/')}/"
 
 
 def _clean_config(recipe: Recipe, workdir: Place) -> CleanConfig:
     assert recipe.clean is not None
     if recipe.crawl is None:
         return recipe.clean
-    return recipe.clean.model_copy(update={"input": [str(workdir / "crawl" / "*.warc.gz")]})
+    return recipe.clean.model_copy(update={"input": [f"{glob.escape(str(workdir / 'crawl'))}/*.warc.gz"]})
 
 
 def _crawl(recipe: Recipe, workdir: Place, session: Session, rerun: bool, anew: bool) -> StageResult:

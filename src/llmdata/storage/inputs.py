@@ -149,7 +149,7 @@ def _kind(place: Place) -> str:
     text = beginning(head, _HEAD) if codec_of(head) else head
     if text[:5].upper() == b"WARC/" or text.startswith(b"filedesc:"):
         return named if named in ("wat", "wet") else "warc"
-    if text.lstrip().startswith(b"{") and (named == "jsonl" or ".json" in place.name.lower()):
+    if not named and text.lstrip().startswith(b"{") and ".json" in place.name.lower():
         return "jsonl" if _is_line(text) else ""
     return named
 

@@ -49,6 +49,26 @@ def find(folder: Place, task: str) -> Manifest | None:
     return _read(path) if path.exists() else None
 
 
+def finished(folder: Place, task: str, fingerprint: str) -> Manifest | None:
+    """The manifest of `task` if it has `fingerprint` and its files are there, as large as they were; else None.
+
+    A manifest that cannot be read is as good as none: the task runs anew.
+    """
+    try:
+        found = find(folder, task)
+    except InputError:
+        return None
+    if found is None or found.fingerprint != fingerprint:
+        return None
+    return found if all(is_whole(folder, output) for output in found.outputs) else None
+
+
+def is_whole(folder: Place, output: Output) -> bool:
+    """Whether a file is there with its size; its bytes are `llmdata inspect --verify`'s business."""
+    place = folder / output.path
+    return place.exists() and place.size() == output.bytes
+
+
 def manifests(folder: Place) -> Iterator[Manifest]:
     """All manifests of a stage folder, by task name."""
     for path in (folder / PRIVATE / "tasks").children("*.json"):
@@ -105,9 +125,14 @@ def save_stamp(folder: Place, stage: str, state: Mapping[str, Any]) -> None:
 
 
 def stamp_of(folder: Place) -> dict[str, Any] | None:
-    """What `save_stamp` wrote, or None if no run has begun in `folder`."""
+    """What `save_stamp` wrote, or None if no run has begun in `folder`; raises InputError if it cannot be read."""
     path = folder / PRIVATE / "stage.json"
     if not path.exists():
         return None
-    state: dict[str, Any] = path.read_json()
+    try:
+        state = path.read_json()
+    except InputError:
+        state = None
+    if not isinstance(state, dict) or not isinstance(state.get("state", {}), dict):
+        raise InputError(f"{path}: damaged. Remove {folder}, and the same command makes it anew.")
     return state

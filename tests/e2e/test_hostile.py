@@ -1,0 +1,269 @@
+"""Hostile pages and hostile circumstances: what a page, a file or a fault costs, and what it must not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llmdata.audit.folders import look_at
+from llmdata.audit.verify import verify
+from llmdata.engine.session import Session
+from llmdata.pipeline import chain
+from llmdata.pipeline import clean as driver
+from llmdata.pipeline.recipe import CleanConfig
+from llmdata.storage.place import Place
+from tests.e2e import hostile
+from tests.e2e.conftest import Llmdata, command, data_files, environment
+from tests.e2e.corpus import prose
+
+SHARED = Path(os.environ.get("LLMDATA_SHARED", Path(__file__).parents[3] / "shared"))
+
+REASONS = {
+    "segfault": "crashed",
+    "exit": "crashed",
+    "loop": "timeout",
+    "allocate": "memory",
+    "raise": "error",
+    "recurse": "error",
+    "no memory": "memory",
+}
+
+
+def reasons_of(out: Path) -> dict[tuple[str, str], str]:
+    """(url, stage) → reason of every rejected document."""
+    table = pa.concat_tables([pq.read_table(path) for path in sorted((out / "rejected").glob("*.parquet"))])
+    return {(row["url"], row["stage"]): row["reason"] for row in table.select(["url", "stage", "reason"]).to_pylist()}
+
+
+def rows_of(funnel: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["stage"]: row for row in funnel["stages"]}
+
+
+def test_a_page_that_kills_its_worker_costs_that_page(
+    warcs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segfault, endless loop in C, endless allocation, exit, in the first pass and behind a shuffle."""
+    for name, address in hostile.FILTERS.items():
+        monkeypatch.setitem(chain.FILTERS, name, address)
+    monkeypatch.setattr(driver, "run_pass_task", hostile.run_pass_task)
+    config = CleanConfig(
+        input=[str(warcs)],
+        stages=["extract", "fineweb", "url_dedup", "c4"],
+        task_bytes=20_000,
+        limits={"cpu_seconds": 2.0, "memory": 500_000_000},
+    )
+    for workers in (2, 1):
+        out = tmp_path / f"workers-{workers}"
+        result = driver.run_clean(Place.of(out), config, Session(workers=workers))
+        expected = {
+            (f"http://example.org/page-{page}.html", stage): REASONS[kind]
+            for stage, acts in (("fineweb", hostile.EARLY), ("c4", hostile.LATE))
+            for page, kind in acts.items()
+        }
+        assert reasons_of(out) == expected
+        rows = rows_of(result.funnel)
+        assert [rows[stage]["in"] for stage in ("read", "fineweb", "c4")] == [120, 120, 112]
+        assert rows["c4"]["kept"] == 110
+        assert verify(look_at(str(out)), Session()).problems == []
+    assert data_files(tmp_path / "workers-1") == data_files(tmp_path / "workers-2")
+
+
+@pytest.mark.skipif(not (SHARED / "data/warc-odd").is_dir(), reason="needs the odd archives")
+def test_odd_archives_are_read_or_rejected_with_a_reason(tmp_path: Path, llmdata: Llmdata) -> None:
+    """Truncated, damaged, misnamed, empty: none stops the run, and none is passed over."""
+    files = [path for path in sorted((SHARED / "data/warc-odd").rglob("*")) if path.is_file()]
+    for number, path in enumerate(files):
+        name = path.name if "arc" in path.name.lower() or "wet" in path.name.lower() else f"{path.name}.warc"
+        shutil.copy(path, tmp_path / f"{number:03}-{name}")
+    inputs = sorted(tmp_path.glob("[0-9][0-9][0-9]-*"))
+    done = llmdata("clean", *inputs, "--layout", "warc", "--out", "out", "--stages", "extract", "--json")
+    funnel = json.loads(done.stdout)["funnel"]
+    read = rows_of(funnel)["read"]
+    assert read["kept"] > 100
+    assert sum(read["rejected"].values()) == read["in"] - read["kept"]
+    assert "error" not in read["rejected"]
+    table = pq.read_table(tmp_path / "out/final").to_pylist()
+    table += [row for path in (tmp_path / "out/rejected").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert {Path(row["file_path"]).name for row in table} >= {path.name for path in inputs if not path.stat().st_size}
+    assert verify(look_at(str(tmp_path / "out")), Session()).problems == []
+
+
+BROKEN_LINES = [
+    b'{"text": "broken',
+    b"",
+    b"null",
+    b"[1, 2]",
+    b'{"text": null}',
+    b'{"text": 12}',
+    b'{"text": ["a"]}',
+    b'{"nothing": 1}',
+    b'{"text": "a \\ud800 b", "url": "http://x/\\udfff", "id": "\\ud83d"}',
+    b"[" * 100_000,
+    b'{"text": "\xff\xfe"}',
+    b"\x00\x00",
+    b'{"text": "x", "number": ' + b"9" * 5000 + b"}",
+]
+
+
+def test_broken_lines_cost_themselves(tmp_path: Path, llmdata: Llmdata) -> None:
+    """Wherever they stand, the first line included."""
+    good = [json.dumps({"text": "\n".join(prose(number)), "url": f"http://e.org/{number}"}) for number in range(3)]
+    lines = [*BROKEN_LINES, *(line.encode() for line in good)]
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines) + b"\n\x00")
+    pq.write_table(pa.table({"text": pa.nulls(5, pa.string()), "url": ["u"] * 5}), tmp_path / "nulls.parquet")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    done = llmdata("clean", "in.jsonl", "nulls.parquet", "none.parquet", "--out", "out", "--json")
+    funnel = json.loads(done.stdout)["funnel"]
+    assert funnel["in"] == len(BROKEN_LINES) - 1 + 3 + 1 + 5
+    assert rows_of(funnel)["fineweb"]["kept"] == 3
+    assert verify(look_at(str(tmp_path / "out")), Session()).problems == []
+
+
+def wait_for_task(workdir: Path, process: subprocess.Popen[str]) -> None:
+    tasks = workdir / "clean/.llmdata/tasks"
+    while process.poll() is None and not (tasks.exists() and any(tasks.iterdir())):
+        time.sleep(0.01)
+
+
+def start(recipe: Path, workdir: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command("run", recipe, "--workdir", workdir, "--workers", "2", "--until", "clean"),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("victims", ["workers", "fork server"])
+def test_processes_killed_from_outside_cost_nothing(
+    victims: str, recipe: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """An operator or a kernel short of memory kills any of our processes: the run still ends, with the same bytes."""
+    workdir = tmp_path / "run"
+    process = start(recipe, workdir)
+    wait_for_task(workdir, process)
+    everybody = psutil.Process(process.pid).children(recursive=True)
+    workers = [one for one in everybody if one.ppid() != process.pid]
+    servers = {one.ppid() for one in workers}
+    for one in everybody:
+        if one.pid in servers if victims == "fork server" else one in workers:
+            one.kill()
+    _, stderr = process.communicate(timeout=120)
+    assert (process.returncode, "Traceback" in stderr) == (0, False), stderr
+    expected = {name: data for name, data in data_files(undisturbed).items() if name.startswith("clean/")}
+    assert data_files(workdir) == expected
+
+
+def test_nobody_outlives_a_killed_run(recipe: Path, tmp_path: Path) -> None:
+    process = start(recipe, tmp_path / "run")
+    wait_for_task(tmp_path / "run", process)
+    everybody = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    _, stderr = process.communicate(timeout=60)  # returns when the last process that holds our pipe is gone
+    assert "Traceback" not in stderr
+    _, alive = psutil.wait_procs(everybody, timeout=60)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_ctrl_c_stops_with_130_and_the_run_goes_on(recipe: Path, tmp_path: Path, llmdata: Llmdata) -> None:
+    """As a terminal sends it: to every process of the group."""
+    workdir = tmp_path / "run"
+    process = start(recipe, workdir)
+    wait_for_task(workdir, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in stderr) == (130, False), stderr
+    assert "goes on" in stderr
+    again = llmdata("run", recipe, "--workdir", workdir, "--until", "clean")
+    assert "were done before" in again.stderr
+    llmdata("inspect", workdir, "--verify")
+
+
+def test_output_that_nobody_reads_ends_quietly(undisturbed: Path) -> None:
+    shell = f"{' '.join(command('inspect', undisturbed, '--rejected'))} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], env=environment(), capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout) == ("", "")
+
+
+STAGES = "extract,url_dedup,language"
+
+
+@pytest.fixture(scope="module")
+def finished(warcs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean folder that is finished."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    done = command("clean", warcs, "--out", out, "--stages", STAGES)
+    subprocess.run(done, env=environment(), check=True, capture_output=True)
+    return out
+
+
+@pytest.fixture
+def cleaned(finished: Path, warcs: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A copy of that folder, and the command that made it."""
+    shutil.copytree(finished, tmp_path / "out")
+    return tmp_path / "out", ["clean", str(warcs), "--out", "out", "--stages", STAGES]
+
+
+def test_what_is_damaged_or_gone_is_made_again(cleaned: tuple[Path, list[str]], llmdata: Llmdata) -> None:
+    out, arguments = cleaned
+    before = data_files(out)
+    next((out / "final").iterdir()).unlink()
+    (out / "funnel.json").write_text("{damaged")
+    (out / ".llmdata/tasks/pass-01-00000.json").write_text('{"task": "pass-0')
+    (out / "final/part-00000.parquet.77.partial").write_text("left by a killed run")
+    assert "nothing to do" not in llmdata(*arguments).stderr
+    assert data_files(out) == before
+    llmdata("inspect", "out", "--verify")
+    assert not list(out.rglob("*.partial"))
+    assert "nothing to do" in llmdata(*arguments).stderr
+
+
+def test_a_damaged_stamp_is_refused_with_what_to_do(cleaned: tuple[Path, list[str]], llmdata: Llmdata) -> None:
+    out, arguments = cleaned
+    (out / ".llmdata/stage.json").write_text("[]")
+    assert "stage.json: damaged. Remove" in llmdata(*arguments, check=1).stderr
+
+
+def test_a_changed_limit_is_a_change(cleaned: tuple[Path, list[str]], llmdata: Llmdata) -> None:
+    """Who raises the limit because pages were given up wants these pages."""
+    _, arguments = cleaned
+    changed = [*arguments, "--set", "clean.limits.cpu_seconds=60"]
+    assert "clean.limits was" in llmdata(*changed, check=2).stderr
+
+
+def test_keep_final_leaves_the_last_pass_alone(warcs: Path, tmp_path: Path, llmdata: Llmdata) -> None:
+    arguments = ["clean", warcs, "--out", "out", "--stages", STAGES, "--set", "clean.keep=final"]
+    llmdata(*arguments)
+    assert [path.name for path in (tmp_path / "out").glob("0*")] == []
+    assert not (tmp_path / "out/dedup/url_dedup/keys").exists()
+    assert "nothing to do" in llmdata(*arguments).stderr
+    llmdata("inspect", "out", "--verify")
+
+
+def test_one_folder_is_one_run_however_it_is_named(recipe: Path, tmp_path: Path, llmdata: Llmdata) -> None:
+    """Blanks, umlauts and glob characters in names; relative, absolute, with a slash behind."""
+    site = tmp_path / "my site [1]"
+    site.mkdir()
+    (site / "index.html").write_text("<p>Nothing but a page.</p>" + "<p>".join(prose(1)))
+    mine = tmp_path / "Rezept für mich.yaml"
+    mine.write_text(
+        f"crawl: {{site: {{folder: '{site}', port: 8793}}}}\n"
+        "clean: {stages: [extract, url_dedup]}\ntokenizer: {vocab_size: 300}\ntokenize: {val: none}\n"
+    )
+    llmdata("run", mine, "--workdir", "Lauf [ä] 1")
+    for name in ("./Lauf [ä] 1/", f"{tmp_path}/./Lauf [ä] 1//"):
+        assert "nothing to do" in llmdata("run", mine, "--workdir", name).stderr
+    path = pq.read_table(tmp_path / "Lauf [ä] 1/clean/final").to_pylist()[0]["file_path"]
+    assert path == "crawl/crawl-00000.warc.gz"
