@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import logging
 import os
+import select
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdata.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError, InputError, LlmdataError
+from llmdata.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNHEARD, ConfigError, InputError, LlmdataError
 
 if TYPE_CHECKING:
     from llmdata.cli.progress import BarProgress, LineProgress
@@ -25,12 +26,19 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Logs on stderr."
 Workers = Annotated[
     int | None, typer.Option("--workers", "-w", min=1, help="Worker processes. [default: one a core]", metavar="N")
 ]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Change one setting, e.g. clean.language.threshold=0.7. Repeatable.", metavar="KEY=VALUE"
-    ),
+
+
+def set_option(example: str) -> Any:
+    """The option `--set`, with an example of the command's own section."""
+    return typer.Option("--set", help=f"Change one setting, e.g. {example}. Repeatable.", metavar="KEY=VALUE")
+
+
+Settings = Annotated[list[str] | None, set_option("clean.language.threshold=0.7")]
+Layout = Annotated[
+    str | None,
+    typer.Option(help="What the input is, if several kinds lie together: warc, wet, c4, pile, …", metavar="NAME"),
 ]
+TextColumn = Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.", metavar="NAME")]
 MaxTime = Annotated[
     str | None,
     typer.Option("--max-time", help="Stop at a task boundary after e.g. 90s, 30m or 2h; exit code 75.", metavar="TIME"),
@@ -100,11 +108,9 @@ def ends_well(json: bool = False) -> Iterator[None]:
         _fail(json, str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail(json, "Interrupted.", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _unheard():
+            raise typer.Exit(EXIT_UNHEARD) from None
         _fail(json, str(InputError(f"{error.filename or 'system'}: {error.strerror or error}")), EXIT_FAILED)
     except (typer.Exit, typer.Abort):
         raise
@@ -112,6 +118,18 @@ def ends_well(json: bool = False) -> Iterator[None]:
         # A defect. People get one line that they can report; -v shows where it happened.
         logging.getLogger("llmdata").info("unexpected error", exc_info=True)
         _fail(json, f"unexpected {type(error).__name__}: {error} (a defect of llmdata; -v shows where)", EXIT_FAILED)
+
+
+def _unheard() -> bool:
+    """Whether the reader of our output went away (`| head`). Then nothing is wrong, and nothing more can be said."""
+    unheard = False
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            unheard = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return unheard
 
 
 def _fail(json: bool, message: str, exit_code: int) -> None:
