@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ def test_help_has_an_example(name: str, llmdata: Llmdata) -> None:
     text = llmdata(*name.split(), "--help").stdout
     assert "Example" in text
     assert f"llmdata {name.split()[0]}" in text
+
+
+def test_help_names_what_options_take_and_cuts_no_sentence(llmdata: Llmdata) -> None:
+    assert "..." not in llmdata("--help").stdout.partition("Commands:")[2]
+    assert "..." not in llmdata("tokenizer", "--help").stdout.partition("Commands:")[2]
+    for name in COMMANDS:
+        assert not re.search(r"^ +(-., )?--\S+ <", llmdata(*name.split(), "--help").stdout, re.MULTILINE), name
 
 
 def test_version(llmdata: Llmdata) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,11 +55,11 @@ def loss_curve(metrics: Sequence[dict[str, Any]]) -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / (high - low)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss over steps">']
-    for part in range(5):
-        loss, step = low + (high - low) * (part + 0.5) / 5, last * part / 4
+    for loss in _ticks(low, high):
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(loss):.1f}" y2="{y(loss):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y(loss) + 4:.1f}" text-anchor="end">{loss:.2f}</text>')
-        parts.append(f'<text x="{x(step):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{step:,.0f}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y(loss) + 4:.1f}" text-anchor="end">{loss:g}</text>')
+    for step in _ticks(0, last):
+        parts.append(f'<text x="{x(step):.1f}" y="{HEIGHT - 8}" text-anchor="middle">{step:,.10g}</text>')
     ends: list[float] = []
     for name, label, series in (("train", "training", train), ("val", "validation", val)):
         if not series:
@@ -71,6 +72,15 @@ def loss_curve(metrics: Sequence[dict[str, Any]]) -> str:
         ends.append(end)
         parts.append(f'<text class="{name}" x="{WIDTH - RIGHT + 6}" y="{end:.1f}">{label} {series[-1][1]:.2f}</text>')
     return "\n".join([*parts, "</svg>"])
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers between `low` and `high`."""
+    rough = (high - low) / 6
+    unit = 10.0 ** math.floor(math.log10(rough))
+    size = next(unit * step for step in (1, 2, 5, 10) if unit * step >= rough)
+    first, last = math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9)
+    return [round(number * size, 12) for number in range(first, last + 1)]
 
 
 def _thin(series: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from llmdata import __version__
 from llmdata.cli import clean, crawl, dedup, generate, inspect, run, schema, status, tokenize, tokenizer, train
 
+
+class _InOrder(TyperGroup):
+    """Typer puts groups behind commands; here `tokenizer` has its place on the way."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = [name for name in super().list_commands(ctx) if name != "tokenizer"]
+        names.insert(names.index("tokenize"), "tokenizer")
+        return names
+
+
 app = typer.Typer(
+    cls=_InOrder,
     name="llmdata",
     help="From web pages to a trained base model: crawl, clean, deduplicate, tokenize, train.",
     no_args_is_help=True,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     pretty_exceptions_enable=False,
 )
 

@@ -6,23 +6,21 @@ from typing import Annotated
 
 import typer
 
-from llmdata.cli.common import Json, MaxTime, Out, Rerun, Settings, Verbose, Workers, command
+from llmdata.cli.common import Json, Layout, MaxTime, Out, Rerun, Settings, TextColumn, Verbose, Workers, command
 
 
 def clean(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT…", help="WARC, WET, Parquet or JSON lines: files, folders, globs, addresses."),
+        typer.Argument(metavar="INPUT", help="WARC, WET, Parquet or JSON lines: files, folders, globs, addresses."),
     ],
     out: Out,
     recipe: Annotated[str, typer.Option(help="A recipe by name (fineweb) or path.", metavar="NAME|PATH")] = "fineweb",
     stages: Annotated[
-        str | None, typer.Option(help="Run these stages only, in this order: extract,language,…", metavar="NAMES")
+        str | None, typer.Option(help="Run these stages only, in this order, e.g. extract,language.", metavar="NAMES")
     ] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="What the input is, if several kinds lie together: warc, wet, c4, pile, …")
-    ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.")] = None,
+    layout: Layout = None,
+    text_column: TextColumn = None,
     lid_model: Annotated[
         str | None, typer.Option("--lid-model", help="Another fastText model of languages.", metavar="PATH")
     ] = None,
@@ -34,7 +32,9 @@ def clean(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Filter, extract and scrub pages: DIR/final holds what is kept, DIR/rejected the rest, with reasons.
+    """Filter, extract and scrub pages.
+
+    DIR/final holds what is kept, DIR/rejected the rest, with reasons. The same command goes on after a stop or a kill.
 
     \b
     Example:

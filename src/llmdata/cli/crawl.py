@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdata.cli.common import Json, MaxTime, Out, Rerun, Settings, Verbose, Workers, command
+from llmdata.cli.common import Json, MaxTime, Out, Rerun, Verbose, Workers, command, set_option
 from llmdata.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def crawl(
     out: Out,
     seeds: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SEED…", help="Addresses to start from: pages, sitemaps, feeds.", show_default=False),
+        typer.Argument(metavar="SEED", help="Addresses to start from: pages, sitemaps, feeds.", show_default=False),
     ] = None,
     seeds_file: Annotated[
         str | None, typer.Option("--seeds", help="A file of seeds, one a line; # begins a comment.", metavar="FILE")
@@ -38,7 +38,8 @@ def crawl(
     max_depth: Annotated[str | None, typer.Option(help="Links to follow from a seed at most.", metavar="N")] = None,
     max_bytes: Annotated[str | None, typer.Option(help="Bytes to capture, e.g. 10GB.", metavar="SIZE")] = None,
     delay: Annotated[
-        str | None, typer.Option(help="Time between two requests to a host, e.g. 2s. [default: 1s or more]")
+        str | None,
+        typer.Option(help="Time between two requests to a host, e.g. 2s. [default: 1s or more]", metavar="TIME"),
     ] = None,
     connections: Annotated[
         str | None, typer.Option(help="Connections to one host at a time. [default: 1]", metavar="N")
@@ -49,17 +50,17 @@ def crawl(
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Connect to private and loopback addresses.")
     ] = False,
-    settings: Settings = None,
+    settings: Annotated[list[str] | None, set_option("crawl.timeout=30s")] = None,
     rerun: Rerun = False,
     workers: Workers = None,
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Crawl websites politely into DIR/*.warc.gz; the same command goes on after a stop or a crash.
+    """Crawl websites politely into DIR/*.warc.gz.
 
-    robots.txt and signals against indexing, mining and training are obeyed. --set crawl.KEY=VALUE changes any
-    setting of a recipe's crawl section.
+    robots.txt and signals against indexing, mining and training are obeyed. The same command goes on after a stop, a
+    kill or a crash.
 
     \b
     Example:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdata.cli.common import Json, MaxTime, Rerun, Settings, Verbose, Workers, command
+from llmdata.cli.common import Json, Layout, MaxTime, Rerun, TextColumn, Verbose, Workers, command, set_option
 
 if TYPE_CHECKING:
     from llmdata.cli.common import Console
@@ -18,41 +18,43 @@ METHODS = {"url": "url_dedup", "exact": "exact_dedup", "minhash": "minhash"}
 def dedup(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT…", help="Parquet, JSON lines, or whatever `clean` reads: files, folders, globs."),
+        typer.Argument(metavar="INPUT", help="Parquet, JSON lines, or whatever `clean` reads: files, folders, globs."),
     ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Folder for the results (any fsspec address).", metavar="DIR")
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="What makes two documents the same: url, exact (text) or minhash (nearly the same text)."),
+        typer.Option(
+            help="What makes two documents the same: url, exact (text) or minhash (nearly the same text).",
+            metavar="METHOD",
+        ),
     ] = "minhash",
     keep: Annotated[
         str | None, typer.Option(help="Which document of a cluster stays: longest, newest or first.", metavar="RULE")
     ] = None,
     scope: Annotated[
-        str | None, typer.Option(help="Compare within each dump, or all: dump or all.", metavar="SCOPE")
+        str | None, typer.Option(help="Compare documents of one dump, or all: dump or all.", metavar="SCOPE")
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory for sorting; the rest goes to disk. [default: 2GB]", metavar="SIZE")
     ] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="What the input is, if several kinds lie together: c4, pile, fineweb, warc, …")
-    ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.")] = None,
+    layout: Layout = None,
+    text_column: TextColumn = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print which similarities MinHash finds with these settings, and stop.")
     ] = False,
-    settings: Settings = None,
+    settings: Annotated[list[str] | None, set_option("dedup.minhash.bands=20")] = None,
     rerun: Rerun = False,
     workers: Workers = None,
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Drop duplicates: DIR/final holds what is kept, DIR/rejected the rest, each with the id that it duplicates.
+    """Drop duplicates from documents.
 
-    The same as `llmdata clean` with this stage alone. All settings of the stage: --set dedup.minhash.bands=20.
+    DIR/final holds what is kept, DIR/rejected the rest, each with the id that it duplicates: the same as `llmdata
+    clean` with this stage alone.
 
     \b
     Example:
@@ -75,7 +77,7 @@ def dedup(
             return
         if not inputs or not out:
             raise ConfigError(
-                "name the INPUT to deduplicate and a folder for the results: llmdata dedup INPUT… --out DIR"
+                "name the INPUT to deduplicate and a folder for the results: llmdata dedup INPUT --out DIR"
             )
         from llmdata.audit.funnel import funnel_table
         from llmdata.pipeline.clean import run_clean

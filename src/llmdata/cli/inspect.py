@@ -38,7 +38,9 @@ def inspect(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Look into a run, a stage's folder or a data file: schema, counts, sizes, and documents to read.
+    """Look into a run, a stage's folder or a data file.
+
+    Without an option: schema, counts, sizes, and documents to read.
 
     \b
     Example:

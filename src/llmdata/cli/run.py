@@ -23,7 +23,10 @@ def run(
         str | None, typer.Option(help="Last stage: crawl, clean, tokenizer, tokenize or train.", metavar="STAGE")
     ] = None,
     limit: Annotated[
-        str | None, typer.Option(help="A trial run: crawl, or read, at most so many pages.", metavar="N")
+        str | None,
+        typer.Option(
+            help="A trial run: crawl (or read, where the recipe crawls nothing) so many pages at most.", metavar="N"
+        ),
     ] = None,
     settings: Settings = None,
     rerun: Rerun = False,
@@ -33,7 +36,9 @@ def run(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a recipe from end to end; the same command goes on after a stop, a kill or a crash.
+    """Run a recipe from end to end.
+
+    The same command goes on after a stop, a kill or a crash, and does nothing when all is done.
 
     \b
     Example:
@@ -87,6 +92,7 @@ def _show_plan(recipe: Recipe, plans: list[StagePlan], place: Place, console: Co
 def _show(result: StageResult, console: Console) -> None:
     """One stage is done: its line, and for clean and train what people want to see."""
     from llmdata.audit.funnel import funnel_table
+    from llmdata.cli.train import show_samples
 
     value = result.result
     console.result({"stage": result.stage, "fresh": result.fresh, "result": _record(value)})
@@ -95,8 +101,7 @@ def _show(result: StageResult, console: Console) -> None:
     if result.stage == "clean":
         console.render(funnel_table(value.funnel, "What the chain kept"))
     elif result.stage == "train":
-        for when, text in (("before training", value.sample_before), ("after training", value.sample_after)):
-            print(f"\nWhat the model writes {when}:\n  " + (text or "").strip().replace("\n", "\n  "))
+        show_samples(value, console)
 
 
 def _record(value: Any) -> Any:

@@ -6,7 +6,9 @@ from llmdata.cli.common import ends_well
 
 
 def schema() -> None:
-    """Print the JSON Schema of a recipe, so that editors complete and check.
+    """Print the JSON Schema of a recipe.
+
+    Editors complete and check the keys of a recipe with it.
 
     \b
     Example:

@@ -14,7 +14,9 @@ def status(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Say how far a run is: tasks, documents, time and speed a stage, and who holds it. Works while it runs.
+    """Say how far a run is, also while it runs.
+
+    Tasks, documents, time and speed of each stage, and who holds the folder.
 
     \b
     Example:

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from llmdata.cli.common import Json, MaxTime, Out, Rerun, Settings, Verbose, Workers, command
+from llmdata.cli.common import Json, MaxTime, Out, Rerun, TextColumn, Verbose, Workers, command, set_option
 
 
 def tokenize(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT…", help="Folder of `llmdata clean`, or Parquet or JSON lines.")
+        list[str], typer.Argument(metavar="INPUT", help="Folder of `llmdata clean`, or Parquet or JSON lines.")
     ],
     tokenizer: Annotated[
         str,
@@ -26,7 +26,9 @@ def tokenize(
     val: Annotated[
         str | None,
         typer.Option(
-            help="Validation: hash:0.005, tail:0.1, none, or other documents. [default: hash:0.005]", metavar="SPLIT"
+            help="What to validate on: hash:SHARE or tail:SHARE of the documents, none, or a path to other documents. "
+            "[default: hash:0.005]",
+            metavar="SPLIT",
         ),
     ] = None,
     shard_tokens: Annotated[
@@ -37,17 +39,21 @@ def tokenize(
     ] = None,
     pattern: Annotated[
         str | None,
-        typer.Option(help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression."),
+        typer.Option(
+            help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression.", metavar="PATTERN"
+        ),
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.")] = None,
-    settings: Settings = None,
+    text_column: TextColumn = None,
+    settings: Annotated[list[str] | None, set_option("tokenize.shard_tokens=10M")] = None,
     rerun: Rerun = False,
     workers: Workers = None,
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Encode documents into token shards, with a list of which document lies where.
+    """Encode documents into token shards.
+
+    Beside the shards, DIR/documents-*.parquet lists which document lies where.
 
     \b
     Example:

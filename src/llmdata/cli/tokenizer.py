@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llmdata.cli.common import Json, Out, Rerun, Settings, Verbose, command
+from llmdata.cli.common import Json, Out, Rerun, TextColumn, Verbose, command, set_option
 
 app = typer.Typer(no_args_is_help=True, help="Train a tokenizer; look at tokens.")
 
@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="Train a tokenizer; look at tokens.
 @app.command()
 def train(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT…", help="Folder of `llmdata clean`, or Parquet or JSON lines.")
+        list[str], typer.Argument(metavar="INPUT", help="Folder of `llmdata clean`, or Parquet or JSON lines.")
     ],
     out: Out,
     kind: Annotated[str | None, typer.Option(help="bpe, word or char. [default: bpe]", metavar="KIND")] = None,
@@ -30,15 +30,19 @@ def train(
     ] = None,
     special_token: Annotated[
         list[str] | None,
-        typer.Option(help="A special token; the first is end-of-text. Repeatable. [default: <|endoftext|>]"),
+        typer.Option(
+            help="A special token; the first is end-of-text. Repeatable. [default: <|endoftext|>]", metavar="TEXT"
+        ),
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.")] = None,
-    settings: Settings = None,
+    text_column: TextColumn = None,
+    settings: Annotated[list[str] | None, set_option("tokenizer.vocab_size=8192")] = None,
     rerun: Rerun = False,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a tokenizer on a corpus: tokenizer.json, vocab.tiktoken and figures in DIR.
+    """Train a tokenizer on a corpus.
+
+    DIR gets tokenizer.json, vocab.tiktoken and stats.json.
 
     \b
     Example:
@@ -112,7 +116,9 @@ def view(
     ],
     pattern: Annotated[
         str | None,
-        typer.Option(help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression."),
+        typer.Option(
+            help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression.", metavar="PATTERN"
+        ),
     ] = None,
     json: Json = False,
     verbose: Verbose = False,

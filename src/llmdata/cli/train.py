@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmdata.cli.common import Json, MaxTime, Out, Rerun, Settings, Verbose, command
+from llmdata.cli.common import Console, Json, MaxTime, Out, Rerun, Verbose, command, set_option
 
 if TYPE_CHECKING:
-    from llmdata.train import TrainConfig
+    from llmdata.train import TrainConfig, TrainResult
 
 
 def train(
@@ -22,19 +22,20 @@ def train(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1, metavar="N")] = None,
-    settings: Settings = None,
+    settings: Annotated[list[str] | None, set_option("train.optim.lr=3e-4")] = None,
     rerun: Rerun = False,
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a model on tokens; the same command goes on after a stop or a kill.
+    """Train a model on tokens.
 
-    MODEL may be a YAML file: a recipe with a `train` section, or the settings of that section alone.
+    The same command goes on after a stop or a kill. MODEL may be a YAML file: a recipe with a `train` section, or the
+    settings of that section alone.
 
     \b
     Example:
-      llmdata train runs/demo/tokens --out runs/demo/model --steps 500
+      llmdata train runs/demo/tokens --out model --steps 500
       llmdata train tokens -o model --model gpt2-124m --set train.optim.lr=3e-4 --max-time 8h
     """
     with command(json=json, verbose=verbose, max_time=max_time) as (session, console):
@@ -58,10 +59,21 @@ def train(
             f"{result.seconds:,.0f} s ({result.tokens_per_second:,.0f} tokens/s)\n"
             f"loss {result.loss:.4f}{measured}\nmodel: {place / result.checkpoint}"
         )
-        for when, sample in (("before", result.sample_before), ("after", result.sample_after)):
-            if sample is not None:
-                text += f"\n\n{when} training:\n  " + sample.strip().replace("\n", "\n  ")
         console.result(asdict(result), text)
+        show_samples(result, console)
+
+
+def show_samples(result: TrainResult, console: Console) -> None:
+    """What the model wrote before and after training, to read one below the other."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from llmdata.audit.look import printable
+
+    for when, sample in (("before training", result.sample_before), ("after training", result.sample_after)):
+        if sample is not None:
+            console.render(Text(f"\nWhat the model writes {when}", style="bold"))
+            console.render(Padding(Text(printable(sample).strip()), (0, 2)))
 
 
 def load_config(model: str | None, steps: int | None, settings: list[str]) -> TrainConfig:
