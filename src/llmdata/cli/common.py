@@ -33,11 +33,6 @@ def set_option(example: str) -> Any:
     return typer.Option("--set", help=f"Change one setting, e.g. {example}. Repeatable.", metavar="KEY=VALUE")
 
 
-def set_option(example: str) -> Any:
-    """The option `--set`, with an example of the command's own section."""
-    return typer.Option("--set", help=f"Change one setting, e.g. {example}. Repeatable.", metavar="KEY=VALUE")
-
-
 Settings = Annotated[list[str] | None, set_option("clean.language.threshold=0.7")]
 Layout = Annotated[
     str | None,
