@@ -21,7 +21,8 @@ import pytest
 from pydantic import ValidationError
 
 from llmdata.crawl.site import SiteConfig, SitePackage, serve
-from llmdata.errors import ConfigError, InputError
+from llmdata.engine.session import Session, Stop
+from llmdata.errors import ConfigError, InputError, Interrupted
 
 INDEX = '<html><head><title>Demo</title></head><body><a href="guide.html">Guide</a></body></html>'
 PYPROJECT = """
@@ -163,6 +164,15 @@ def test_links_in_an_archive_are_not_followed(tmp_path: Path) -> None:
         assert status(url + "demo/link.html") == 404
         assert status(url + "../secret.html") == 404
         assert status(url + "%2e%2e/%2e%2e/secret.html") == 404
+
+
+def test_ctrl_c_while_the_archive_is_fetched_is_no_error_of_the_index(tmp_path: Path, index: Path) -> None:
+    config = SiteConfig(packages=[package("0" * 64)])
+    with pytest.raises(InputError, match="cannot fetch demo"), serve(config, tmp_path):
+        pass
+    interrupted = Session(stop=Stop(signal=signal.SIGINT))
+    with pytest.raises(Interrupted), serve(config, tmp_path, interrupted):
+        pass
 
 
 def test_a_manual_without_an_index_is_refused(tmp_path: Path) -> None:

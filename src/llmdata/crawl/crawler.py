@@ -75,7 +75,7 @@ def crawl(config: CrawlConfig, out: Place, session: Session, *, rerun: bool = Fa
                 return CrawlResult(**frontier.recall("result") | {"fresh": False})
             frontier.remember("finished", None)
             manifest.save_stamp(out, "crawl", {"finished": False})
-            site = nullcontext("") if config.site is None else serve(config.site, folder / PRIVATE / "site")
+            site = nullcontext("") if config.site is None else serve(config.site, folder / PRIVATE / "site", session)
             with site as base:
                 ended = Loop(config, folder, session, frontier, _seeds(config, base)).run()
             result = _finish(frontier, config, folder, ended)

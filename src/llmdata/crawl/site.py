@@ -25,6 +25,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from llmdata.config import Section
+from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.manifest import digest, sha256_of
 from llmdata.storage.place import Place
@@ -82,7 +83,7 @@ class SiteConfig(Section):
 
 
 @contextmanager
-def serve(config: SiteConfig, folder: Path) -> Iterator[str]:
+def serve(config: SiteConfig, folder: Path, session: Session | None = None) -> Iterator[str]:
     """Fetch and unpack the site into `folder` (once), serve it, and give its address `http://127.0.0.1:PORT/`.
 
     The port is remembered in `folder`, so that a crawl that goes on sees the same URLs. The server is a process of its
@@ -90,7 +91,7 @@ def serve(config: SiteConfig, folder: Path) -> Iterator[str]:
 
     Raises InputError if the site cannot be fetched or is not what the config says, ConfigError if the port is taken.
     """
-    pages = _pages(config, folder)
+    pages = _pages(config, folder, session or Session())
     memory = Place.of(folder) / "site.json"
     remembered: int | None = memory.read_json()["port"] if memory.exists() else None
     with _listen(config.port, remembered) as listener:
@@ -128,7 +129,7 @@ def _listen(wanted: int, remembered: int | None) -> socket.socket:
     return listener
 
 
-def _pages(config: SiteConfig, folder: Path) -> Path:
+def _pages(config: SiteConfig, folder: Path, session: Session) -> Path:
     """The folder to serve; made anew when the config names another site than the one unpacked there."""
     if config.folder is not None:
         if not config.folder.is_dir():
@@ -136,16 +137,26 @@ def _pages(config: SiteConfig, folder: Path) -> Path:
         return config.folder.resolve()
     pages = folder / f"pages-{digest(config.model_dump(mode='json', exclude={'port'}))[:12]}"
     if not pages.exists():
+        what = config.debian or ", ".join(f"{item.name} {item.version}" for item in config.packages)
+        session.progress.note(f"crawl: fetching {what}, the site to crawl")
         partial = pages.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        if config.debian is not None:
-            _unpack_debian(_fetch_debian(config.debian, folder / "archives"), partial)
-        else:
-            for package, archive in _fetch_packages(config.packages, folder / "archives"):
-                _unpack_package(package, archive, partial)
-            _write_index(config.packages, partial)
+        try:
+            _fetch(config, folder / "archives", partial)
+        except InputError:
+            session.stop.check()  # Ctrl-C reaches pip and apt-get too, and they fail of it
+            raise
         partial.rename(pages)
     return pages
+
+
+def _fetch(config: SiteConfig, archives: Path, pages: Path) -> None:
+    if config.debian is not None:
+        _unpack_debian(_fetch_debian(config.debian, archives), pages)
+        return
+    for package, archive in _fetch_packages(config.packages, archives):
+        _unpack_package(package, archive, pages)
+    _write_index(config.packages, pages)
 
 
 def _write_index(packages: list[SitePackage], pages: Path) -> None:
