@@ -31,7 +31,10 @@ def test_any_extractor_can_be_chosen_on_the_command_line(name: str, extractor: s
 
 def test_the_papers_numbers() -> None:
     c4, refinedweb, gopher, fineweb = (load_recipe(name).clean for name in ("c4", "refinedweb", "gopher", "fineweb"))
-    assert c4 and refinedweb and gopher and fineweb
+    assert c4
+    assert refinedweb
+    assert gopher
+    assert fineweb
     assert (c4.c4.min_sentences, c4.c4.min_words_per_line, c4.c4.max_characters) == (3, 5, 190_000)
     assert c4.url_dedup.ignore_scheme
     assert c4.url_dedup.ignore_www

@@ -1,0 +1,248 @@
+"""The `fineweb` recipe beside datatrove's FineWeb pipeline: pages a second, memory, and the decisions one by one.
+
+    python benchmarks/clean_vs_datatrove.py --pages WARC_DIR --peer-python PYTHON --peer-script datatrove_fineweb.py
+        [--rounds 1] [--only speed|agreement] [--work DIR]
+
+PYTHON is that of an environment with datatrove in it. All runs have two workers. Speed counts from the start of the
+command to its end, imports included; memory is the sum of the proportional set sizes (Pss) of the process tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+WORKERS = 2
+AFTER_EXTRACTION = "language,gopher_repetition,gopher_quality,c4,fineweb,minhash,pii"
+JUDGES = ("language", "gopher_repetition", "gopher_quality", "c4", "fineweb")
+
+
+class Peak(threading.Thread):
+    """Peak memory of a process and its children, in MB, looked at five times a second."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.root, self.mb, self.over = psutil.Process(pid), 0.0, threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.2):
+            try:
+                tree = [self.root, *self.root.children(recursive=True)]
+            except psutil.Error:
+                return
+            self.mb = max(self.mb, sum(map(_pss, tree)))
+
+
+def _pss(process: psutil.Process) -> float:
+    try:
+        rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def timed(command: list[str], **environment: str) -> dict[str, Any]:
+    """Run `command`: seconds, peak memory, the load before, and the last JSON object that it printed."""
+    load, cpu = os.getloadavg()[0], _cpu_of_children()
+    began = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **environment}
+    ) as process:
+        peak = Peak(process.pid)
+        peak.start()
+        shown = process.communicate()[0]
+    peak.over.set()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    seconds, cpu = time.perf_counter() - began, _cpu_of_children() - cpu
+    return {"seconds": seconds, "cpu": cpu, "peak_mb": peak.mb, "load": load, "shown": shown}
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def trafilatura_alone(archive: str) -> int:
+    """Extract every page of one archive; returns the pages. Nothing else is done."""
+    from llmdata.clean.decode import decode
+    from llmdata.clean.extract import Extract, ExtractConfig
+    from llmdata.document import Rejection
+    from llmdata.storage.inputs import plan_pieces, read_piece
+
+    extract = Extract(ExtractConfig())
+    pages = 0
+    for piece in plan_pieces([archive]):
+        for item in read_piece(piece):
+            if not isinstance(item, Rejection) and item.payload is not None:
+                try:
+                    extract._extractor(decode(item.payload.content, item.payload.charset), item.url, extract.config)
+                except Exception as error:
+                    print(error, file=sys.stderr)
+                pages += 1
+    return pages
+
+
+def _alone(pages: Path) -> None:
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(WORKERS) as pool:
+        print(sum(pool.map(trafilatura_alone, map(str, sorted(pages.glob("*.warc.gz"))))))
+
+
+def speed(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
+    """One round of all runs, one after the other."""
+    llmdata = [sys.executable, "-m", "llmdata", "clean"]
+    common = ["--workers", str(WORKERS), "--json"]
+    rows = []
+
+    def add(name: str, command: list[str], count: Any) -> None:
+        found = timed(command)
+        documents = count(found.pop("shown"))
+        rows.append({"run": name, "documents": documents, "rate": documents / found["seconds"], **found})
+        show(rows[-1])
+
+    def show(row: dict[str, Any]) -> None:
+        row["cpu_rate"] = row["documents"] / row["cpu"]
+        print(
+            f"{row['run']:32} {row['rate']:7.1f} a second {row['cpu_rate']:7.1f} a CPU second"
+            f" {row.get('peak_mb', 0):6.0f} MB  load {row.get('load', 0):.1f}",
+            flush=True,
+        )
+
+    def funnel_in(shown: str) -> int:
+        return int(json.loads(shown.splitlines()[-1])["funnel"]["in"])
+
+    def out(name: str) -> str:
+        shutil.rmtree(work / name, ignore_errors=True)
+        return str(work / name)
+
+    add("trafilatura alone", [sys.executable, __file__, "--alone", "--pages", str(args.pages)], int)
+    add("llmdata fineweb", [*llmdata, str(args.pages), "--out", out("trafilatura"), *common], funnel_in)
+    fast = ["--set", "clean.extract.extractor=resiliparse"]
+    add("llmdata fineweb, resiliparse", [*llmdata, str(args.pages), "--out", out("fast"), *common, *fast], funnel_in)
+    extract = [*llmdata, str(args.pages), "--out", out("texts"), *common, "--stages", "extract"]
+    subprocess.run(extract, check=True, capture_output=True)
+    texts = [str(work / "texts" / "final"), "--out", out("after"), *common, "--stages", AFTER_EXTRACTION]
+    add("llmdata after extraction", [*llmdata, *texts, "--set", "clean.task_bytes=2MB"], funnel_in)
+    if args.peer_python:
+        peer = [args.peer_python, str(args.peer_script), "--warc", str(args.pages), "--out", out("peer")]
+        pages = rows[0]["documents"]
+        add("datatrove", [*peer, "--workers", str(WORKERS)], lambda shown: pages)
+        report = json.loads((work / "peer" / "report.json").read_text())
+        rows[-1]["cpu"] = report["cpu_seconds"]  # its workers hang on a server, which the kernel's sum leaves out
+        show(rows[-1])
+        rows.append({"run": "datatrove after extraction", **_after_extraction(report)})
+        show(rows[-1])
+    return rows
+
+
+def _after_extraction(report: dict[str, Any]) -> dict[str, Any]:
+    """From the peer's own report: texts that extraction let through, and the seconds of all steps behind it."""
+    steps = report["stages"]["base"]["steps"]
+    at = next(number for number, name in enumerate(steps) if "rafilatura" in name)
+    documents = list(steps.values())[at]["forwarded"]
+    seconds = sum(step["seconds"] or 0 for step in list(steps.values())[at + 1 :]) / WORKERS
+    seconds += sum(stage["wall_seconds"] for name, stage in report["stages"].items() if name != "base")
+    # Its steps take CPU time all the while: seconds of two workers are CPU seconds on an idle machine.
+    return {"documents": documents, "seconds": seconds, "rate": documents / seconds, "cpu": seconds * WORKERS}
+
+
+def agreement(args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Each filter of both on the same texts: how often they agree, and where not."""
+    from llmdata.document import Document, Rejection
+    from llmdata.pipeline.chain import make_filter
+    from llmdata.pipeline.recipe import load_recipe
+    from llmdata.storage.parquet import read_documents
+    from llmdata.storage.place import Place
+
+    if not (work / "texts" / "final").exists():
+        command = [sys.executable, "-m", "llmdata", "clean", str(args.pages), "--out", str(work / "texts")]
+        subprocess.run([*command, "--stages", "extract"], check=True, capture_output=True)
+    docs = [doc for path in sorted((work / "texts" / "final").glob("*")) for doc in read_documents(Place.of(path))]
+    (work / "texts.jsonl").write_text("".join(json.dumps({"text": doc.text}) + "\n" for doc in docs))
+    cache = work / "peer" / "cache"
+    if not cache.exists():
+        raise SystemExit("run --only speed first: the peer's script sets its model up")
+    script = Path(__file__).with_name("datatrove_decisions.py")
+    command = [args.peer_python, str(script), str(work / "texts.jsonl"), str(work / "decisions.jsonl"), str(cache)]
+    subprocess.run(command, check=True, capture_output=True)
+    theirs = [json.loads(line) for line in (work / "decisions.jsonl").read_text().splitlines()]
+    config = load_recipe("fineweb").clean
+    assert config is not None
+    result = {}
+    for name in (*JUDGES, "pii"):
+        judge = make_filter(name, config)
+        apart = []
+        for doc, peer in zip(docs, theirs, strict=True):
+            outcome = judge(Document(text=doc.text))
+            if name == "pii":
+                assert not isinstance(outcome, Rejection)
+                if outcome.text != peer["pii_text"]:
+                    apart.append([doc.url, "text", ""])
+                continue
+            ours = f"{outcome.reason} {outcome.detail}" if isinstance(outcome, Rejection) else True
+            if (ours is True) != (peer[name] is True):
+                apart.append([doc.url, ours, peer[name]])
+            elif name == "c4" and not isinstance(outcome, Rejection) and outcome.text != peer["c4_text"]:
+                apart.append([doc.url, "text", "text"])
+        share = 1 - len(apart) / len(docs)
+        result[name] = {"agree": share, "apart": apart}
+        print(f"{name:20} {share:8.3%} of {len(docs)}")
+        for row in apart:
+            print("   ", *row)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", type=Path, required=True)
+    parser.add_argument("--peer-python")
+    parser.add_argument("--peer-script", type=Path)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--only", choices=["speed", "agreement"])
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.alone:
+        _alone(args.pages)
+        return
+    work = args.work or Path(tempfile.mkdtemp(prefix="clean-"))
+    work.mkdir(parents=True, exist_ok=True)
+    record: dict[str, Any] = {}
+    if args.only != "agreement":
+        record["speed"] = [speed(args, work) for _ in range(args.rounds)]
+    if args.only != "speed":
+        record["agreement"] = agreement(args, work)
+    if "speed" in record:
+        rates, cpu_rates = Counter[str](), Counter[str]()
+        for row in (row for round_ in record["speed"] for row in round_):
+            rates[row["run"]] = max(rates[row["run"]], row["rate"])
+            cpu_rates[row["run"]] = max(cpu_rates[row["run"]], row["cpu_rate"])
+        for name, base in (
+            ("llmdata fineweb", "trafilatura alone"),
+            ("llmdata fineweb", "datatrove"),
+            ("llmdata fineweb, resiliparse", "datatrove"),
+            ("llmdata after extraction", "datatrove after extraction"),
+        ):
+            if rates[base]:
+                by_cpu = cpu_rates[name] / cpu_rates[base]
+                print(f"{name} / {base}: {rates[name] / rates[base]:.2f}, by CPU time {by_cpu:.2f}")
+    (work / "result.json").write_text(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
