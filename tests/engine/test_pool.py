@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,32 @@ def test_a_failed_task_stands_in_the_state_file(tmp_path: Path) -> None:
     state = json.loads((tmp_path / ".llmdata/state.json").read_text())
     assert state["done"] == 0
     assert "cannot read x" in state["failed"]["t7"]
+
+
+def test_ctrl_c_while_the_fork_server_imports_ends_without_a_traceback(tmp_path: Path) -> None:
+    began, go = tmp_path / "began", tmp_path / "go"
+    (tmp_path / "slow_import.py").write_text(
+        f"import pathlib\npathlib.Path({str(began)!r}).touch()\nwhile not pathlib.Path({str(go)!r}).exists(): pass\n"
+    )
+    (tmp_path / "main.py").write_text(
+        "from llmdata.cli.common import command\nfrom llmdata.engine.pool import Task, run_tasks\n"
+        "from tests.engine import tasks\nif __name__ == '__main__':\n    with command() as (session, console):\n"
+        "        work = [Task('t', {'items': []})]\n"
+        "        run_tasks(work, tasks.walk, session, stage='walk', preload=['slow_import'])\n"
+        "        session.stop.check()\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    script = subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not began.exists():
+        assert script.poll() is None
+    os.killpg(script.pid, signal.SIGINT)
+    go.touch()
+    _, stderr = script.communicate(timeout=60)
+    assert "Interrupted." in stderr
+    assert "Traceback" not in stderr

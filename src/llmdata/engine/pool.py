@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -186,8 +188,13 @@ class _Run:
         give_up_at: float | None = None
         while len(self.results) < expected:
             if self.session.stop.wanted:
+                busy = any(worker.job for worker in self.workers)
+                if busy and give_up_at is None:
+                    again = "; Ctrl-C again stops at once" if self.session.stop.signal == signal.SIGINT else ""
+                    message = f"{self.stage}: stopping, tasks in hand get {GRACE:.0f} s to finish{again}"
+                    self.session.progress.note(message)
                 give_up_at = give_up_at or time.monotonic() + GRACE
-                if time.monotonic() >= give_up_at or not any(worker.job for worker in self.workers):
+                if time.monotonic() >= give_up_at or not busy:
                     self.session.stop.check()
             else:
                 self._hand_out()
@@ -196,8 +203,8 @@ class _Run:
             for worker in list(self.workers):
                 if worker.job and (reason := worker.verdict(self.limits)):
                     self._bury(worker, reason)
-            busy = [worker.job.task.id for worker in self.workers if worker.job]
-            self.state.update(len(self.results), busy)
+            running = [worker.job.task.id for worker in self.workers if worker.job]
+            self.state.update(len(self.results), running)
             self.session.progress.advance(self.stage, 0, **self._live())
         return [self.results[index] for index in range(expected)]
 
@@ -268,6 +275,10 @@ def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
+    # Ctrl-C reaches the fork server too, which ignores it once its imports are done, and until then would die of it with
+    # a traceback. What is blocked here is blocked in it; starting the resource tracker would lift that.
+    resource_tracker.ensure_running()
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         for _ in range(ATTEMPTS):
             try:
@@ -278,6 +289,7 @@ def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
                 time.sleep(POLL)
         raise LlmdataError("no worker process can be started; if the machine is out of memory, use fewer --workers")
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
