@@ -32,9 +32,16 @@ def test_explain_prints_the_curve() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "fuzzy"], "--method fuzzy: there is no such method; allowed: url, exact, minhash"),
+        (
+            ["--method", "fuzzy"],
+            "--method fuzzy: there is no such method; allowed: url, exact, minhash, paragraphs, lines, spans",
+        ),
         (["--explain", "--method", "url"], "--explain shows what MinHash finds"),
-        (["--explain", "--keep", "best"], "--keep best: input should be 'longest', 'newest' or 'first'"),
+        (
+            ["--explain", "--keep", "shortest"],
+            "--keep shortest: input should be 'longest', 'newest', 'best' or 'first'",
+        ),
+        (["--explain", "--keep", "best"], "`keep: best` and `score` go together"),
         (["--explain", "--set", "dedup.minhash.band=3"], "there is no such key (did you mean bands?)"),
         (["--explain", "--set", "dedup.minhash.rows=9999"], "rows"),
         (["--memory", "1MB", "x.jsonl", "--out", "OUT"], "--memory 1MB: input should be greater than or equal to"),

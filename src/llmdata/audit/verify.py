@@ -78,6 +78,8 @@ def _check_clean(folder: Place, report: Report, session: Session) -> None:
                 continue  # `keep: final` removes the passes between
             if (rows := _check_output(folder, task, output, report)) is not None:
                 recounted[output.path] = rows
+    for shuffle in (folder / "dedup").children():
+        _check_stage(shuffle, report, session)
     rejected = stamp.get("state", {}).get("writing", {}).get("rejected", "full") != "none"
     for task in tasks:
         if task.counts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,14 @@ if TYPE_CHECKING:
     from llmdata.cli.common import Console
     from llmdata.dedup.config import MinhashConfig, ShuffleConfig
 
-METHODS = {"url": "url_dedup", "exact": "exact_dedup", "minhash": "minhash"}
+METHODS = {
+    "url": "url_dedup",
+    "exact": "exact_dedup",
+    "minhash": "minhash",
+    "paragraphs": "paragraph_dedup",
+    "lines": "line_dedup",
+    "spans": "span_dedup",
+}
 
 
 def dedup(
@@ -26,18 +34,24 @@ def dedup(
     method: Annotated[
         str,
         typer.Option(
-            help="What makes two documents the same: url, exact (text) or minhash (nearly the same text).",
+            help="What makes two documents the same: url, exact (text) or minhash (nearly the same text). Or what is "
+            "kept once over all documents: paragraphs (CCNet), lines (C4) or spans (of three sentences).",
             metavar="METHOD",
         ),
     ] = "minhash",
     keep: Annotated[
-        str | None, typer.Option(help="Which document of a cluster stays: longest, newest or first.", metavar="RULE")
+        str | None,
+        typer.Option(help="Which document of a cluster stays: longest, newest, best or first.", metavar="RULE"),
     ] = None,
     scope: Annotated[
         str | None, typer.Option(help="Compare documents of one dump, or all: dump or all.", metavar="SCOPE")
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory for sorting; the rest goes to disk. [default: 2GB]", metavar="SIZE")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="A folder of an earlier run: what it kept stays, its duplicates go.", metavar="DIR"),
     ] = None,
     layout: Layout = None,
     text_column: TextColumn = None,
@@ -69,6 +83,7 @@ def dedup(
             raise ConfigError(f"--method {method}: there is no such method; allowed: {', '.join(METHODS)}")
         name = METHODS[method]
         options = {"keep": keep, "scope": scope, "memory": memory}
+        options["against"] = jsonlib.dumps(against) if against else None
         sections = _sections(name, {key: value for key, value in options.items() if value is not None}, settings or [])
         if explain:
             if method != "minhash":
@@ -105,13 +120,16 @@ def _sections(name: str, options: dict[str, str], settings: list[str]) -> dict[s
     import re
 
     from llmdata.config import Section, parse
-    from llmdata.dedup.config import ExactDedupConfig, MinhashConfig, UrlDedupConfig
+    from llmdata.dedup import config
     from llmdata.errors import ConfigError
 
     class Dedup(Section):
-        url_dedup: UrlDedupConfig = UrlDedupConfig()
-        exact_dedup: ExactDedupConfig = ExactDedupConfig()
-        minhash: MinhashConfig = MinhashConfig()
+        url_dedup: config.UrlDedupConfig = config.UrlDedupConfig()
+        exact_dedup: config.ExactDedupConfig = config.ExactDedupConfig()
+        minhash: config.MinhashConfig = config.MinhashConfig()
+        paragraph_dedup: config.ParagraphDedupConfig = config.ParagraphDedupConfig()
+        line_dedup: config.LineDedupConfig = config.LineDedupConfig()
+        span_dedup: config.SpanDedupConfig = config.SpanDedupConfig()
 
     class Root(Section):
         dedup: Dedup = Dedup()

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from llmdata.config import Section, Size
 
+Keep = Literal["longest", "newest", "best", "first"]
+
 
 class ShuffleConfig(Section):
     """What all stages have in common that compare documents with one another."""
 
-    keep: Literal["longest", "newest", "first"] = "longest"
+    keep: Keep = "longest"
     """Which document of a cluster stays. `newest` goes by the date of capture, and a document without one is the
-    oldest; `first` is the order of the input, which also decides between equals."""
+    oldest; `best` by `score`; `first` is the order of the input, which also decides between equals."""
+    score: str = ""
+    """What `keep: best` goes by: `language_score`, `token_count`, or a number in the metadata (`quality`,
+    `edu.score`). The greatest is best; a document without it is the worst."""
     scope: Literal["dump", "all"] = "all"
     """Look for duplicates among the documents of each dump (crawl) by itself, or among all."""
+    against: list[str] = []
+    """Folders of earlier runs of this stage with the same settings (`llmdata dedup --out`, a clean folder, a run).
+    What they kept stays, and documents that duplicate theirs go; their texts are not read again."""
     memory: Size = Field(2_000_000_000, ge=500_000_000)
     """Memory of the process that sorts and merges keys; what does not fit is sorted on disk. The clusters take 16 bytes
     a document of it."""
+
+    @model_validator(mode="after")
+    def _score_is_named(self) -> Self:
+        if (self.keep == "best") != bool(self.score):
+            raise ValueError("`keep: best` and `score` go together: say what the best document has most of")
+        return self
 
 
 class UrlDedupConfig(ShuffleConfig):
     """One document an address. Documents without an address are left alone."""
 
-    keep: Literal["longest", "newest", "first"] = "newest"
+    keep: Keep = "newest"
     """Which document of an address stays. `newest` goes by the date of capture, and a document without one is the
-    oldest; `first` is the order of the input, which also decides between equals."""
+    oldest; `best` by `score`; `first` is the order of the input, which also decides between equals."""
     ignore_scheme: bool = False
     """http and https are the same address (C4)."""
     ignore_www: bool = False
@@ -79,3 +93,40 @@ class MinhashConfig(ShuffleConfig):
         if self.bands * self.rows > 20_000:
             raise ValueError(f"bands × rows is {self.bands * self.rows} hash functions; at most 20,000 are allowed")
         return self
+
+
+class PassageDedupConfig(ShuffleConfig):
+    """Passages that stand in several places stay in one of them; documents are rewritten to what is left."""
+
+    keep: Keep = "first"
+    """Which document a passage stays in: the `first` of the input that has it, or the `longest`, `newest` or `best`."""
+    min_characters: int = Field(1, ge=1)
+    """Reject a document of which fewer characters are left."""
+    min_sentences: int = Field(0, ge=0)
+    """Reject a document of which fewer sentences are left. A document that lost nothing is left alone."""
+
+
+class ParagraphDedupConfig(PassageDedupConfig):
+    """CCNet (arXiv 1911.00359, section 3.2): each paragraph once over all documents, compared in lower case, digits as
+    `0`, without accents and punctuation."""
+
+    separator: Literal["newline", "blank_line"] = "newline"
+    """What ends a paragraph. Extracted text has one paragraph a line; Markdown and books have blank lines between."""
+
+
+class LineDedupConfig(PassageDedupConfig):
+    """C4's code (TensorFlow Datasets): each line once over all documents, compared in lower case without white space
+    around it."""
+
+    min_sentences: int = Field(3, ge=0)
+    """Reject a document of which fewer sentences are left. A document that lost nothing is left alone."""
+
+
+class SpanDedupConfig(PassageDedupConfig):
+    """C4's paper (arXiv 1910.10683, section 2.2): each run of three sentences once over all documents, compared in
+    lower case and with white space collapsed."""
+
+    sentences: int = Field(3, ge=1, le=100)
+    """Sentences in a span. Documents of fewer are left alone."""
+    min_sentences: int = Field(3, ge=0)
+    """Reject a document of which fewer sentences are left. A document that lost nothing is left alone."""

@@ -55,7 +55,7 @@ class _DigestDedup(DocumentShuffle):
         return pa.RecordBatch.from_arrays(
             [
                 pa.array([doc.id for doc in docs], pa.string()),
-                pa.array(ranks(docs, self.config.keep)),
+                pa.array(ranks(docs, self.config)),
                 pa.array(keys[:, 0], pa.uint64(), mask=empty),
                 pa.array(keys[:, 1], pa.uint64(), mask=empty),
             ],

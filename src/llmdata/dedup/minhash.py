@@ -87,7 +87,7 @@ class Minhash(DocumentShuffle):
         keys[some] = band_keys(values, len(self.bands)) ^ scope_salts(docs, self.config.scope)[some, None]
         columns: list[Any] = [
             pa.array([doc.id for doc in docs], pa.string()),
-            pa.array(ranks(docs, self.config.keep)),
+            pa.array(ranks(docs, self.config)),
             *(pa.array(keys[:, band], mask=counts == 0) for band in range(len(self.bands))),
         ]
         if self.verify:

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from llmdata.dedup.config import ShuffleConfig
     from llmdata.dedup.words import Array, Counts
     from llmdata.document import Document
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OLDEST = -(1 << 63)
+_SCORES = ("language_score", "token_count")
 
 
-def ranks(docs: Sequence[Document], keep: str) -> Counts:
+def ranks(docs: Sequence[Document], config: ShuffleConfig) -> Counts:
     """A number for each document; of a cluster the document with the greatest stays, of equals the first."""
-    if keep == "longest":
-        return np.array([len(doc.text) for doc in docs], np.int64)
-    if keep == "newest":
-        return np.array([microseconds(doc.date) for doc in docs], np.int64)
-    return np.zeros(len(docs), np.int64)
+    match config.keep:
+        case "longest":
+            return np.array([len(doc.text) for doc in docs], np.int64)
+        case "newest":
+            return np.array([microseconds(doc.date) for doc in docs], np.int64)
+        case "best":
+            scores = np.array([_score(doc, config.score) for doc in docs], np.float64)
+            bits = (scores + 0.0).view(np.int64)  # + 0.0: there is one zero
+            # As whole numbers, floats have the order of their values; negative ones the opposite.
+            return np.where(bits >= 0, bits, ~bits ^ np.int64(_OLDEST))
+        case "first":
+            return np.zeros(len(docs), np.int64)
+
+
+def _score(doc: Document, name: str) -> float:
+    value: Any = getattr(doc, name) if name in _SCORES else doc.metadata
+    if name not in _SCORES:
+        for key in [name] if name in doc.metadata else name.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return -math.inf
+    return float(value) if abs(value) < 1e300 else math.copysign(math.inf, value)
 
 
 def microseconds(date: str) -> int:

@@ -73,7 +73,11 @@ class Parts:
     def inputs(self) -> list[dict[str, Any]]:
         """What a manifest says of them."""
         return [
-            {"path": place.name if number >= self.earlier else str(place), "bytes": place.size(), "stamp": place.stamp()}
+            {
+                "path": place.name if number >= self.earlier else str(place),
+                "bytes": place.size(),
+                "stamp": place.stamp(),
+            }
             for number, place in enumerate(self.places)
         ]
 

@@ -28,8 +28,12 @@ DUPLICATE = "duplicate"
 class Shuffle(Protocol):
     """What a pass needs of such a stage. `version` grows when its decisions change."""
 
-    name: str
-    version: int
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+    @property
+    def config(self) -> ShuffleConfig:
+        """Its section of the recipe."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -40,6 +44,16 @@ class Shuffle(Protocol):
 
     def resolve(self, keys: Place, out: Place, session: Session) -> None:
         """From all parts in the folder `keys` to `out/drops/part-*.parquet`; what is up to date is left as it is."""
+
+    def load(self, drops: Place) -> Verdicts:
+        """What was found of one part."""
+
+
+class Verdicts(Protocol):
+    """What a shuffle found of the documents of one part."""
+
+    def apply(self, doc: Document, row: int) -> Document | Rejection:
+        """The document at `row` as it stays, or why it goes."""
 
 
 class DocumentShuffle(ABC):
@@ -64,6 +78,9 @@ class DocumentShuffle(ABC):
         from llmdata.dedup.resolve import resolve
 
         resolve(self, keys, out, session)
+
+    def load(self, drops: Place) -> Verdicts:
+        return load_drops(drops, self.name)
 
 
 @cache

@@ -35,6 +35,9 @@ SHUFFLES = {
     "url_dedup": "llmdata.dedup.exact:UrlDedup",
     "exact_dedup": "llmdata.dedup.exact:ExactDedup",
     "minhash": "llmdata.dedup.minhash:Minhash",
+    "paragraph_dedup": "llmdata.dedup.passages:ParagraphDedup",
+    "line_dedup": "llmdata.dedup.passages:LineDedup",
+    "span_dedup": "llmdata.dedup.passages:SpanDedup",
 }
 """Stages that have to see all documents: they end a pass."""
 

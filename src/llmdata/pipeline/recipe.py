@@ -21,7 +21,14 @@ from llmdata.clean.refinedweb import RefinedwebConfig
 from llmdata.clean.url_filter import UrlFilterConfig
 from llmdata.config import Count, Section, Size, load
 from llmdata.crawl.config import CrawlConfig
-from llmdata.dedup.config import ExactDedupConfig, MinhashConfig, UrlDedupConfig
+from llmdata.dedup.config import (
+    ExactDedupConfig,
+    LineDedupConfig,
+    MinhashConfig,
+    ParagraphDedupConfig,
+    SpanDedupConfig,
+    UrlDedupConfig,
+)
 from llmdata.errors import ConfigError
 from llmdata.resources import resource
 from llmdata.tokenizer.config import TokenizeConfig, TokenizerConfig
@@ -40,6 +47,9 @@ StageName = Literal[
     "url_dedup",
     "exact_dedup",
     "minhash",
+    "paragraph_dedup",
+    "line_dedup",
+    "span_dedup",
     "pii",
 ]
 
@@ -97,6 +107,9 @@ class CleanConfig(Section):
     url_dedup: UrlDedupConfig = UrlDedupConfig()
     exact_dedup: ExactDedupConfig = ExactDedupConfig()
     minhash: MinhashConfig = MinhashConfig()
+    paragraph_dedup: ParagraphDedupConfig = ParagraphDedupConfig()
+    line_dedup: LineDedupConfig = LineDedupConfig()
+    span_dedup: SpanDedupConfig = SpanDedupConfig()
     pii: PiiConfig = PiiConfig()
 
     @model_validator(mode="after")

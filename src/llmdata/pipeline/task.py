@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmdata.dedup.shuffle import Drops, Shuffle, load_drops
+from llmdata.dedup.shuffle import Shuffle, Verdicts
 from llmdata.document import Document, Rejection, document_schema, rejection_schema, rejections_to_batch, to_batch
 from llmdata.engine import guard
 from llmdata.pipeline.chain import Chain, make_filter, make_shuffle
@@ -65,7 +65,7 @@ class _Drop:
     """The drop stage: knows which row of which part the chain is at, because the source tells it."""
 
     def __init__(self) -> None:
-        self.drops: Drops | None = None
+        self.drops: Verdicts | None = None
         self.row = 0
 
     def __call__(self, doc: Document) -> Document | Rejection:
@@ -171,8 +171,9 @@ def _from_piece(piece: Piece, base: str) -> Iterator[Document | Rejection]:
 
 
 def _from_parts(task: PassTask, out: Place, drop: _Drop) -> Iterator[Document]:
+    shuffle = make_shuffle(task.drop, _config(task.config)) if task.drop else None
     for documents, drops in task.parts:
-        drop.drops = load_drops(out / drops, task.drop) if task.drop else None
+        drop.drops = shuffle.load(out / drops) if shuffle else None
         for drop.row, doc in enumerate(read_documents(out / documents)):
             yield doc
 
