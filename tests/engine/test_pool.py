@@ -107,6 +107,7 @@ def test_ctrl_c_while_the_fork_server_imports_ends_without_a_traceback(tmp_path:
         "from tests.engine import tasks\nif __name__ == '__main__':\n    with command() as (session, console):\n"
         "        work = [Task('t', {'items': []})]\n"
         "        run_tasks(work, tasks.walk, session, stage='walk', preload=['slow_import'])\n"
+        "        session.stop.check()\n"
     )
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     script = subprocess.Popen(

@@ -275,7 +275,7 @@ def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
-    # Ctrl-C reaches the fork server too, which ignores it once its imports are done; until then it would die of it with a
+    # Ctrl-C reaches the fork server too, which ignores it only when its imports are done: before, it would end with a
     # traceback. What is blocked here is blocked in it, too; starting the resource tracker would lift that.
     resource_tracker.ensure_running()
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
