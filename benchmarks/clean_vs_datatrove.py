@@ -107,6 +107,7 @@ def speed(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     """One round of all runs, one after the other."""
     llmdata = [sys.executable, "-m", "llmdata", "clean"]
     common = ["--workers", str(WORKERS), "--json"]
+    pages = [str(args.pages), "--layout", "warc"]
     rows = []
 
     def add(name: str, command: list[str], count: Any) -> None:
@@ -131,17 +132,17 @@ def speed(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
         return str(work / name)
 
     add("trafilatura alone", [sys.executable, __file__, "--alone", "--pages", str(args.pages)], int)
-    add("llmdata fineweb", [*llmdata, str(args.pages), "--out", out("trafilatura"), *common], funnel_in)
+    add("llmdata fineweb", [*llmdata, *pages, "--out", out("trafilatura"), *common], funnel_in)
     fast = ["--set", "clean.extract.extractor=resiliparse"]
-    add("llmdata fineweb, resiliparse", [*llmdata, str(args.pages), "--out", out("fast"), *common, *fast], funnel_in)
-    extract = [*llmdata, str(args.pages), "--out", out("texts"), *common, "--stages", "extract"]
+    add("llmdata fineweb, resiliparse", [*llmdata, *pages, "--out", out("fast"), *common, *fast], funnel_in)
+    extract = [*llmdata, *pages, "--out", out("texts"), *common, "--stages", "extract"]
     subprocess.run(extract, check=True, capture_output=True)
     texts = [str(work / "texts" / "final"), "--out", out("after"), *common, "--stages", AFTER_EXTRACTION]
     add("llmdata after extraction", [*llmdata, *texts, "--set", "clean.task_bytes=2MB"], funnel_in)
     if args.peer_python:
         peer = [args.peer_python, str(args.peer_script), "--warc", str(args.pages), "--out", out("peer")]
-        pages = rows[0]["documents"]
-        add("datatrove", [*peer, "--workers", str(WORKERS)], lambda shown: pages)
+        count = rows[0]["documents"]
+        add("datatrove", [*peer, "--workers", str(WORKERS)], lambda shown: count)
         report = json.loads((work / "peer" / "report.json").read_text())
         rows[-1]["cpu"] = report["cpu_seconds"]  # its workers hang on a server, which the kernel's sum leaves out
         show(rows[-1])
@@ -170,7 +171,17 @@ def agreement(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     from llmdata.storage.place import Place
 
     if not (work / "texts" / "final").exists():
-        command = [sys.executable, "-m", "llmdata", "clean", str(args.pages), "--out", str(work / "texts")]
+        command = [
+            sys.executable,
+            "-m",
+            "llmdata",
+            "clean",
+            str(args.pages),
+            "--layout",
+            "warc",
+            "--out",
+            str(work / "texts"),
+        ]
         subprocess.run([*command, "--stages", "extract"], check=True, capture_output=True)
     docs = [doc for path in sorted((work / "texts" / "final").glob("*")) for doc in read_documents(Place.of(path))]
     (work / "texts.jsonl").write_text("".join(json.dumps({"text": doc.text}) + "\n" for doc in docs))

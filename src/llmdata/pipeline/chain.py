@@ -27,6 +27,7 @@ FILTERS = {
     "fineweb": "llmdata.clean.fineweb:Fineweb",
     "refinedweb": "llmdata.clean.refinedweb:Refinedweb",
     "bad_words": "llmdata.clean.bad_words:BadWords",
+    "quality": "llmdata.clean.quality:Quality",
     "pii": "llmdata.clean.pii:Pii",
 }
 """Stages that look at one document at a time."""
@@ -35,6 +36,7 @@ SHUFFLES = {
     "url_dedup": "llmdata.dedup.exact:UrlDedup",
     "exact_dedup": "llmdata.dedup.exact:ExactDedup",
     "minhash": "llmdata.dedup.minhash:Minhash",
+    "quality_best": "llmdata.clean.quality:QualityBest",
     "paragraph_dedup": "llmdata.dedup.passages:ParagraphDedup",
     "line_dedup": "llmdata.dedup.passages:LineDedup",
     "span_dedup": "llmdata.dedup.passages:SpanDedup",

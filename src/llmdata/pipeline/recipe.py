@@ -17,6 +17,7 @@ from llmdata.clean.gopher_quality import GopherQualityConfig
 from llmdata.clean.gopher_repetition import GopherRepetitionConfig
 from llmdata.clean.language import LanguageConfig
 from llmdata.clean.pii import PiiConfig
+from llmdata.clean.quality import QualityBestConfig, QualityConfig
 from llmdata.clean.refinedweb import RefinedwebConfig
 from llmdata.clean.url_filter import UrlFilterConfig
 from llmdata.config import Count, Section, Size, load
@@ -44,6 +45,8 @@ StageName = Literal[
     "fineweb",
     "refinedweb",
     "bad_words",
+    "quality",
+    "quality_best",
     "url_dedup",
     "exact_dedup",
     "minhash",
@@ -104,6 +107,8 @@ class CleanConfig(Section):
     fineweb: FinewebConfig = FinewebConfig()
     refinedweb: RefinedwebConfig = RefinedwebConfig()
     bad_words: BadWordsConfig = BadWordsConfig()
+    quality: QualityConfig = QualityConfig()
+    quality_best: QualityBestConfig = QualityBestConfig()
     url_dedup: UrlDedupConfig = UrlDedupConfig()
     exact_dedup: ExactDedupConfig = ExactDedupConfig()
     minhash: MinhashConfig = MinhashConfig()
