@@ -10,6 +10,9 @@ from llmdata.cli.common import Json, MaxTime, Out, Rerun, Verbose, Workers, comm
 from llmdata.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmdata.crawl.common_crawl import Fetched
     from llmdata.crawl.config import CrawlConfig
     from llmdata.crawl.crawler import CrawlResult
 
@@ -50,6 +53,23 @@ def crawl(
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Connect to private and loopback addresses.")
     ] = False,
+    sitemaps: Annotated[
+        bool, typer.Option("--sitemaps", help="Fetch the sitemaps that robots.txt names, too.")
+    ] = False,
+    common_crawl: Annotated[
+        str | None,
+        typer.Option(
+            help="Fetch files of Common Crawl: a list of paths (file or address), one address, or CC-MAIN-2024-10.",
+            metavar="PATHS|ADDRESS",
+        ),
+    ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(help="With --common-crawl (a crawl or CDX server): captures of this domain.", metavar="DOMAIN"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --common-crawl: files, or captures, at most.", metavar="N")
+    ] = None,
     settings: Annotated[list[str] | None, set_option("crawl.timeout=30s")] = None,
     rerun: Rerun = False,
     workers: Workers = None,
@@ -66,6 +86,8 @@ def crawl(
     Example:
       llmdata crawl https://docs.example.org/guide/ --scope prefix --contact you@example.org --out crawl
       llmdata clean crawl/*.warc.gz --out corpus
+      llmdata crawl --common-crawl warc.paths.gz --limit 3 --contact you@example.org --out archives
+      llmdata crawl --common-crawl CC-MAIN-2024-10 --domain example.org --contact you@example.org --out archives
     """
     with command(json=json, verbose=verbose, workers=workers, max_time=max_time) as (session, console):
         from dataclasses import asdict
@@ -86,15 +108,37 @@ def crawl(
             "connections": connections,
             "contact": contact,
             "allow_private": allow_private or None,
+            "sitemaps": sitemaps or None,
         }
+        if common_crawl is not None:
+            _refuse(given)
+        elif domain is not None or limit is not None:
+            raise ConfigError("--domain and --limit go with --common-crawl")
         config = _config(given, settings or [])
         place = Place.of(out)
         place.local()
+        if common_crawl is not None:
+            from llmdata.crawl.common_crawl import fetch_domain, fetch_files
+
+            with locked(place, "llmdata crawl"):
+                if domain is not None:
+                    done = fetch_domain(config, common_crawl, domain, place, session, limit=limit, rerun=rerun)
+                else:
+                    done = fetch_files(config, common_crawl, place, session, limit=limit, rerun=rerun)
+            console.result({"out": str(place), **asdict(done)}, _summary_of_files(done, str(place)))
+            return
         with locked(place, "llmdata crawl"):
             result = run_crawl(config, place, session, rerun=rerun)
         if not result.fresh:
             session.progress.note(f"{place}: finished before, nothing to do")
         console.result({"out": str(place), **asdict(result)}, _summary(result, str(place)))
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    """Options of a crawl of websites say nothing about files of Common Crawl."""
+    for key, value in given.items():
+        if value not in (None, []) and key not in ("contact", "allow_private"):
+            raise ConfigError(f"--common-crawl fetches archives that exist: leave out {key.replace('_', '-')}")
 
 
 def _seeds_of(path: str | None) -> list[str]:
@@ -137,5 +181,20 @@ def _summary(result: CrawlResult, place: str) -> str:
     counted = (("Left out", result.left_out), ("Errors", result.errors), ("Links not followed", result.not_followed))
     for name, counts in counted:
         if counts:
-            lines.append(f"{name}: " + ", ".join(f"{reason} {number:,}" for reason, number in counts.items()))
+            lines.append(f"{name}: {_listed(counts)}")
+    if result.left_out or result.errors:
+        lines.append(f"Each URL left out or failed is in {place}/left-out.tsv, with its reason.")
     return "\n".join(lines)
+
+
+def _summary_of_files(done: Fetched, place: str) -> str:
+    captures = f"{done.captures:,} captures in " if done.captures else ""
+    lines = [f"{captures}{done.files:,} files, {done.bytes / 1e6:,.1f} MB in {place} ({done.fetched:,} new)"]
+    for name, counts in (("Left out", done.left_out), ("Errors", done.errors)):
+        if counts:
+            lines.append(f"{name}: {_listed(counts)}")
+    return "\n".join(lines)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {number:,}" for reason, number in counts.items())

@@ -43,6 +43,8 @@ class CrawlConfig(Section):
     """Pages to capture at most; null is no limit."""
     max_host_pages: Count | None = Field(default=None, ge=1)
     """Pages to capture from one host (scheme, name and port) at most."""
+    max_query_variants: Count | None = Field(default=1000, ge=1)
+    """URLs to take that differ in their query alone: sorting, sessions and calendars make endless ones."""
     max_depth: int | None = Field(default=None, ge=0)
     """Links to follow from a seed at most."""
     max_bytes: Size | None = Field(default=None, ge=1)
@@ -89,6 +91,12 @@ class CrawlConfig(Section):
     honour_agents: list[str] = Field(default_factory=list)
     """Other crawlers whose robots.txt rules to obey as well, e.g. CCBot and GPTBot."""
 
+    sitemaps: bool = False
+    """Fetch the sitemaps that a seed's robots.txt names, too."""
+
+    use_proxies: bool = False
+    """Go through the proxies that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name. The proxy resolves names, so that private
+    addresses behind it are not kept from the crawl."""
     allow_private: bool = False
     """Connect to names that resolve to private, loopback and other inner addresses."""
     warc_size: Size = Field(default=1_000_000_000, ge=1000)

@@ -24,10 +24,12 @@ from llmdata.storage import manifest
 from llmdata.storage.lock import PRIVATE
 from llmdata.storage.place import Place
 
+LEFT_OUT_LIST = "left-out.tsv"
+"""URLs that were met and not captured: url, outcome (left_out or error), reason, and the page that links there."""
 _LIMITS = ("seeds", "max_pages", "max_bytes", "max_time")
 _MANNERS = (
     "contact", "user_agent", "delay", "max_crawl_delay", "connections", "max_connections", "timeout", "page_timeout",
-    "retries", "backoff", "max_backoff", "allow_private", "warc_size",
+    "retries", "backoff", "max_backoff", "use_proxies", "allow_private", "warc_size",
 )  # fmt: skip
 """Settings that may differ when a crawl goes on; the others decide which pages it has."""
 
@@ -56,7 +58,7 @@ class CrawlResult:
 
 
 def crawl(config: CrawlConfig, out: Place, session: Session, *, rerun: bool = False) -> CrawlResult:
-    """Crawl into the local folder `out`: `*.warc.gz`, `index.cdxj`, `frontier.sqlite`, `crawl.json`.
+    """Crawl into the local folder `out`: `*.warc.gz`, `index.cdxj`, `left-out.tsv`, `frontier.sqlite`, `crawl.json`.
 
     A crawl that was stopped or killed goes on where it was, and one that is finished is left alone; `rerun` removes
     what is there and begins anew. The caller locks the folder. Raises ConfigError, ChangedError if the folder holds
@@ -102,6 +104,7 @@ def _finish(frontier: Frontier, config: CrawlConfig, folder: Path, ended: str) -
     warcs = [name for _, name, _, _ in frontier.archives()]
     result = CrawlResult(ended=ended, **counted, seconds=frontier.recall("seconds") or 0.0, warcs=warcs)
     index.write(frontier, Place.of(folder) / "index.cdxj")
+    _write_left_out(frontier, Place.of(folder) / LEFT_OUT_LIST)
     (Place.of(folder) / "crawl.json").write_json(asdict(result))
     if ended != "stopped":
         frontier.remember("result", asdict(result))
@@ -111,12 +114,20 @@ def _finish(frontier: Frontier, config: CrawlConfig, folder: Path, ended: str) -
     return result
 
 
+def _write_left_out(frontier: Frontier, place: Place) -> None:
+    """List what was not captured. Tab-separated, and no JSON lines: a crawl's folder is input for `clean`."""
+    with place.writer() as stream:
+        stream.write(b"url\toutcome\treason\tfound_on\n")
+        for row in frontier.not_captured():
+            stream.write(("\t".join(row) + "\n").encode("utf-8", "replace"))
+
+
 def _remove(out: Place) -> None:
     """Remove a crawl, so that it can begin anew; the site that it served is kept."""
     folder = out.local()
     for task in list(manifest.manifests(out)):
         manifest.forget(out, task.task)
-    for pattern in ("*.warc.gz", f"*.warc.gz{OPEN}", "index.cdxj", "frontier.sqlite*", "crawl.json"):
+    for pattern in ("*.warc.gz", f"*.warc.gz{OPEN}", "index.cdxj", LEFT_OUT_LIST, "frontier.sqlite*", "crawl.json"):
         for path in folder.glob(pattern):
             path.unlink()
 

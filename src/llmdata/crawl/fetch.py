@@ -12,6 +12,7 @@ import http.client
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -33,7 +34,11 @@ from llmdata.crawl.watchdog import Exchange, Watchdog
 CHUNK = 1 << 16
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_ROBOTS_REDIRECTS = 5
-_SITE_MAPS = ("application/xml", "text/xml", "application/rss+xml", "application/atom+xml", "application/gzip")
+SITEMAP_TYPES = frozenset(
+    "application/xml text/xml application/rss+xml application/atom+xml application/gzip application/x-gzip".split()
+)
+MAX_SITEMAP_BYTES = 50_000_000
+"""Limit of the sitemap protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Job:
     redirects: int = 0
     tries: int = 0
     is_seed: bool = False
+    """A seed, or a sitemap that a seed, a sitemap or robots.txt names."""
     via: str = ""
 
 
@@ -71,6 +77,17 @@ class Answer:
     ip: str = ""
     signals: set[str] = field(default_factory=set)
 
+    @property
+    def media_type(self) -> str:
+        """Of the Content-Type, in lower case and without parameters; empty if none was sent."""
+        declared = next((value for name, value in self.headers if name.lower() == "content-type"), "")
+        return declared.partition(";")[0].strip().lower()
+
+    @property
+    def is_sitemap(self) -> bool:
+        """Whether a seed turned out to be a sitemap or feed."""
+        return self.job.is_seed and self.media_type in SITEMAP_TYPES
+
 
 @dataclass(frozen=True, slots=True)
 class HostRules:
@@ -88,10 +105,9 @@ class Fetcher:
     def __init__(self, config: CrawlConfig, policy: AddressPolicy) -> None:
         self._config = config
         self.watchdog = Watchdog()
-        self._adapter = _Adapter(policy, self.watchdog, config.max_connections)
-        agent = f"{config.user_agent}/{__version__}"
+        self._transport = Transport(policy, self.watchdog, config.max_connections, use_proxies=config.use_proxies)
         self._headers = {
-            "User-Agent": f"{agent} (+{config.contact})" if config.contact else agent,
+            "User-Agent": user_agent(config),
             "Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.5",
             "Accept-Encoding": "gzip",
         }
@@ -106,8 +122,8 @@ class Fetcher:
                     answer.latency = time.monotonic() - began
                     self._read_page(response, answer, exchange)
             except Exception as error:
-                answer.kind, answer.reason = "error", "page_timeout" if exchange.expired else _kind_of(error)
-            answer.ip = exchange.peer
+                answer.kind, answer.reason = "error", "page_timeout" if exchange.expired else kind_of(error)
+            answer.ip = "" if self._config.use_proxies else exchange.peer
         answer.latency = answer.latency or time.monotonic() - began
         return answer
 
@@ -139,7 +155,7 @@ class Fetcher:
                     url = target
                 return 404, ""  # RFC 9309, section 2.3.1.2: more redirects than five count as no file
             except Exception as error:
-                return 0, "page_timeout" if exchange.expired else _kind_of(error)
+                return 0, "page_timeout" if exchange.expired else kind_of(error)
 
     def _read_text(self, response: requests.Response) -> str:
         data = b""
@@ -148,13 +164,7 @@ class Fetcher:
         return data[: robots.MAX_BYTES].decode("utf-8", "replace")
 
     def _send(self, url: str) -> requests.Response:
-        request = requests.PreparedRequest()
-        request.method, request.url = "GET", url
-        request.headers = CaseInsensitiveDict(self._headers)
-        request.hooks = {}
-        timeout = (self._config.timeout, self._config.timeout)
-        # The adapter alone: a requests.Session would add proxies and passwords from the environment, and cookies.
-        return self._adapter.send(request, stream=True, timeout=timeout)
+        return self._transport.get(url, self._headers, self._config.timeout)
 
     def _read_page(self, response: requests.Response, answer: Answer, exchange: Exchange) -> None:
         answer.status = response.status_code
@@ -166,17 +176,17 @@ class Fetcher:
             return
         if response.status_code != 200:
             answer.kind, answer.reason = "error", f"http_{response.status_code}"
-            answer.retry_after = _retry_after(response.headers.get("Retry-After"))
+            answer.retry_after = retry_after(response.headers.get("Retry-After"))
             _drain(response)
             return
         answer.signals = consent.in_headers(answer.headers, self._config.user_agent.lower())
-        reason = consent.refusal(answer.signals, self._config.honour) or self._wrong_type(response, answer.job)
+        reason = consent.refusal(answer.signals, self._config.honour) or self._wrong_type(answer)
         if reason:
             answer.kind, answer.reason = "left_out", reason
             return
         answer.request = self._request_bytes(answer.job.url)
         body = bytearray()
-        limit = self._config.max_page_bytes
+        limit = MAX_SITEMAP_BYTES if answer.is_sitemap else self._config.max_page_bytes
         try:
             while chunk := response.raw.read1(CHUNK, decode_content=False):
                 body += chunk
@@ -197,9 +207,9 @@ class Fetcher:
         answer.sha1 = hashlib.sha1(answer.body, usedforsecurity=False).digest()
         answer.kind = "page"
 
-    def _wrong_type(self, response: requests.Response, job: Job) -> str | None:
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if not kind or kind in self._config.content_types or (job.is_seed and kind in _SITE_MAPS):
+    def _wrong_type(self, answer: Answer) -> str | None:
+        kind = answer.media_type
+        if not kind or kind in self._config.content_types or answer.is_sitemap:
             return None
         return "content_type"
 
@@ -212,19 +222,50 @@ class Fetcher:
         return "\r\n".join([*lines, "", ""]).encode()
 
 
-class _Adapter(HTTPAdapter):
-    """Transport whose every connection goes to a checked address and is known to the watchdog."""
+def user_agent(config: CrawlConfig) -> str:
+    """As sent: `llmdata/VERSION (+CONTACT)`."""
+    agent = f"{config.user_agent}/{__version__}"
+    return f"{agent} (+{config.contact})" if config.contact else agent
 
-    def __init__(self, policy: AddressPolicy, watchdog: Watchdog, connections: int) -> None:
-        self._policy, self._watchdog = policy, watchdog
+
+class Transport(HTTPAdapter):
+    """Sends requests; every connection goes to a checked address and is known to the watchdog.
+
+    With `use_proxies`, requests go where HTTP_PROXY, HTTPS_PROXY and NO_PROXY say. It is then the proxy that resolves
+    names: addresses behind it cannot be checked here.
+    """
+
+    def __init__(
+        self, policy: AddressPolicy, watchdog: Watchdog, connections: int, *, use_proxies: bool = False
+    ) -> None:
+        self._policy, self._watchdog, self._use_proxies = policy, watchdog, use_proxies
         super().__init__(pool_connections=2 * connections, pool_maxsize=16, max_retries=0)
+
+    def get(self, url: str, headers: Mapping[str, str], timeout: float) -> requests.Response:
+        """The answer to a GET request, its body unread. Raises what requests and urllib3 raise."""
+        request = requests.PreparedRequest()
+        request.method, request.url = "GET", url
+        request.headers = CaseInsensitiveDict(headers)
+        request.hooks = {}
+        proxies = requests.utils.get_environ_proxies(url) if self._use_proxies else {}
+        # The adapter alone: a requests.Session would add proxies and passwords from the environment, and cookies.
+        return self.send(request, stream=True, timeout=(timeout, timeout), proxies=proxies)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        shared = {"policy": self._policy, "watchdog": self._watchdog}
+        self.poolmanager.pool_classes_by_scheme = self._pools(self._policy)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        # The user named the proxy, so it may well be on the inner network.
+        manager.pool_classes_by_scheme = self._pools(AddressPolicy(allow_private=True))
+        return manager
+
+    def _pools(self, policy: AddressPolicy) -> dict[str, type]:
+        shared = {"policy": policy, "watchdog": self._watchdog}
         http_connection = type("Connection", (_Checked, HTTPConnection), shared)
         https_connection = type("TLSConnection", (_Checked, HTTPSConnection), shared)
-        self.poolmanager.pool_classes_by_scheme = {
+        return {
             "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": http_connection}),
             "https": type("TLSPool", (HTTPSConnectionPool,), {"ConnectionCls": https_connection}),
         }
@@ -272,7 +313,7 @@ def _target(url: str, response: requests.Response) -> str:
     return (urls.join(url, location) or "") if location else ""
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which holds seconds or a date."""
     if value is None:
         return None
@@ -308,7 +349,7 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-def _kind_of(error: BaseException) -> str:
+def kind_of(error: BaseException) -> str:
     """A stable name for what went wrong: the cause that says most, however deep requests and urllib3 wrap it."""
     chain: list[BaseException] = [error]
     for known in chain:  # grows while it is walked

@@ -19,7 +19,7 @@ from llmdata.crawl.fetch import HostRules, Job
 from llmdata.crawl.reading import Link
 from llmdata.errors import InputError
 
-VERSION = 1
+VERSION = 2
 QUEUED, CAPTURED, FOLLOWED, LEFT_OUT, FAILED = range(5)
 
 _SCHEMA = """
@@ -62,7 +62,11 @@ CREATE TABLE capture (
     bytes INTEGER NOT NULL,
     revisit INTEGER NOT NULL
 );
-CREATE INDEX capture_sha1 ON capture (sha1) WHERE revisit = 0;
+CREATE INDEX capture_sha1 ON capture (sha1);
+CREATE TABLE family (               -- URLs that differ in the query alone
+    key BLOB PRIMARY KEY,
+    urls INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE warc (id INTEGER PRIMARY KEY, name TEXT NOT NULL, length INTEGER NOT NULL, closed INTEGER NOT NULL);
 CREATE TABLE not_followed (reason TEXT PRIMARY KEY, links INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -135,7 +139,7 @@ class Frontier:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
     def add(self, links: Iterable[Link], *, depth: int, via: int | None = None, redirects: int = 0) -> int:
-        """Queue the links that were never seen; returns how many that are."""
+        """Queue the links that were never seen; returns how many that are. Without `via` they are seeds."""
         by_host: dict[str, list[Link]] = {}
         for link in links:
             by_host.setdefault(link.host, []).append(link)
@@ -150,6 +154,20 @@ class Frontier:
                 self._db.execute("UPDATE host SET queued = queued + ? WHERE id = ?", (new, host))
                 added += new
         return added
+
+    def refused_variants(self, links: Iterable[Link], most: int) -> set[bytes]:
+        """Keys of the links that are new and would be more than `most` of their family; the others are counted in."""
+        refused = set()
+        for link in links:
+            if link.family is None or self._one("SELECT 1 FROM url WHERE key = ?", link.key):
+                continue
+            counted = self._db.execute(
+                "INSERT INTO family VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET urls = urls + 1 WHERE urls < ?",
+                (link.family, most),
+            ).rowcount
+            if not counted:
+                refused.add(link.key)
+        return refused
 
     def _find_host(self, name: str) -> int:
         self._db.execute("INSERT OR IGNORE INTO host (name) VALUES (?)", (name,))
@@ -213,6 +231,19 @@ class Frontier:
             (sha1,),
         ).fetchone()
         return row
+
+    def captures_of(self, sha1: bytes, most: int) -> int:
+        """How many captures have this payload, counted up to `most`."""
+        return int(self._one("SELECT count(*) FROM (SELECT 1 FROM capture WHERE sha1 = ? LIMIT ?)", sha1, most))
+
+    def not_captured(self) -> Iterator[tuple[str, str, str, str]]:
+        """URL, outcome (left_out or error), reason, and the page that links to it, of all that were not captured."""
+        return self._db.execute(
+            "SELECT url.url, CASE url.state WHEN ? THEN 'left_out' ELSE 'error' END, url.reason, "
+            "coalesce(source.url, '') FROM url LEFT JOIN url AS source ON source.id = url.via "
+            "WHERE url.state IN (?, ?) ORDER BY url.id",
+            (LEFT_OUT, LEFT_OUT, FAILED),
+        )
 
     def try_again(self, job: Job) -> None:
         """Put `job` at the end of its host's queue."""

@@ -15,12 +15,12 @@ from typing import cast
 from lxml import etree
 
 from llmdata import urls
+from llmdata.crawl.fetch import MAX_SITEMAP_BYTES
 
 MAX_LINKS = 10_000
 """Links taken from one page; the rest is a trap."""
-MAX_SITEMAP_BYTES = 50_000_000
 MAX_SITEMAP_URLS = 50_000
-"""Limits of the sitemap protocol."""
+"""Limit of the sitemap protocol."""
 
 _WANTED = etree.XPath(
     "//a[@href] | //area[@href] | //iframe[@src] | //frame[@src] | //base[@href] | //meta[@content] | //link[@href]"
@@ -35,9 +35,13 @@ class BombError(Exception):
 
 @dataclass(slots=True)
 class Links:
-    """What a page says to a crawler. `links` are absolute, in the order of the page, each once."""
+    """What a page says to a crawler. `links` are absolute, in the order of the page, each once.
+
+    `sitemaps` are those that a sitemap index names.
+    """
 
     links: list[urls.Url] = field(default_factory=list)
+    sitemaps: list[urls.Url] = field(default_factory=list)
     nofollow: int = 0
     meta: list[tuple[str, str]] = field(default_factory=list)
 
@@ -126,12 +130,15 @@ def of_sitemap(url: str, page: bytes) -> Links:
         return found
     if root is None:
         return found
-    unique: dict[urls.Url, None] = {}
+    pages: dict[urls.Url, None] = {}
+    sitemaps: dict[urls.Url, None] = {}
     for element in root.iter("{*}loc", "{*}link"):
         link = urls.parse(element.get("href") or element.text or "", base)
+        parent = element.getparent()
         if link is not None:
-            unique[link._replace(fragment=None, userinfo="")] = None
-        if len(unique) >= MAX_SITEMAP_URLS:
+            in_index = parent is not None and etree.QName(parent).localname == "sitemap"
+            (sitemaps if in_index else pages)[link._replace(fragment=None, userinfo="")] = None
+        if len(pages) + len(sitemaps) >= MAX_SITEMAP_URLS:
             break
-    found.links = list(unique)
+    found.links, found.sitemaps = list(pages), list(sitemaps)
     return found

@@ -26,6 +26,8 @@ from llmdata.crawl.robots import Robots
 from llmdata.engine.session import Session
 
 MAX_REDIRECTS = 10
+MAX_REPEATS = 3
+"""Pages of the same bytes whose links are followed: a server that answers all alike has endless relative links."""
 ROBOTS_AGE = 24 * 3600.0
 """RFC 9309, section 2.4: a copy of robots.txt is used for a day."""
 BATCH = 64
@@ -281,6 +283,9 @@ class Loop:
         self._rules.pop(rules.host, None)
         if not rules.error:
             self._frontier.ruled(rules)
+            if self._config.sitemaps:
+                named = map(urls.parse, self._rules_of(rules.host)[0].sitemaps)
+                self._add_sitemaps(self._reader.sitemaps(url for url in named if url is not None), 0)
             return
         known = self._frontier.rules(rules.host)
         if known is not None:
@@ -325,8 +330,25 @@ class Loop:
             self._settle(job, LEFT_OUT, reading.reason)
         else:
             self._capture(answer, reading)
-        self._queued += self._frontier.add(reading.links, depth=job.depth + 1, via=job.id)
+        self._follow(answer, reading)
+
+    def _follow(self, answer: Answer, reading: Reading) -> None:
+        """Queue the links of a page, but for those that lead into a trap."""
+        job, found, most = answer.job, reading.links, self._config.max_query_variants
+        if answer.sha1 and self._frontier.captures_of(answer.sha1, MAX_REPEATS + 1) > MAX_REPEATS:
+            reading.not_followed["repeated_page"] += len(found)
+            found = []
+        refused = self._frontier.refused_variants(found, most) if most is not None else set()
+        if refused:
+            reading.not_followed["query_variants"] += len(refused)
+            found = [link for link in found if link.key not in refused]
+        self._queued += self._frontier.add(found, depth=job.depth + 1, via=job.id)
+        if job.redirects < MAX_REDIRECTS:  # an index may name itself, or another index
+            self._add_sitemaps(reading.sitemaps, job.redirects + 1)
         self._frontier.not_followed(reading.not_followed)
+
+    def _add_sitemaps(self, sitemaps: list[Link], hops: int) -> None:
+        self._queued += self._frontier.add(sitemaps, depth=0, redirects=hops)
 
     def _capture(self, answer: Answer, reading: Reading) -> None:
         job = answer.job

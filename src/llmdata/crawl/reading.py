@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from llmdata import urls
 from llmdata.crawl import consent, links, records
 from llmdata.crawl.config import CrawlConfig
-from llmdata.crawl.fetch import Answer
+from llmdata.crawl.fetch import MAX_SITEMAP_BYTES, Answer
 from llmdata.crawl.scope import Scope
 
 
@@ -24,12 +24,18 @@ class Link:
     url: str
     key: bytes
     host: str
+    family: bytes | None = None
+    """Digest of the URL without its query, if it has one."""
 
     @classmethod
     def to(cls, url: urls.Url) -> Link:
         text = str(url)
-        key = hashlib.blake2b(urls.canonical(text).encode(), digest_size=16).digest()
-        return cls(text, key, f"{url.scheme}://{url.authority}")
+        family = _digest(f"{url.scheme}://{url.authority}{url.path}") if url.query else None
+        return cls(text, _digest(urls.canonical(text)), f"{url.scheme}://{url.authority}", family)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 @dataclass(slots=True)
@@ -37,6 +43,7 @@ class Reading:
     """`reason` says why the page is not kept, if it is not; `records` are its request and metadata records."""
 
     links: list[Link] = field(default_factory=list)
+    sitemaps: list[Link] = field(default_factory=list)
     not_followed: Counter[str] = field(default_factory=Counter)
     signals: set[str] = field(default_factory=set)
     reason: str = ""
@@ -64,6 +71,10 @@ class Reader:
             else:
                 reading.links.append(Link.to(url))
 
+    def sitemaps(self, found: Iterable[urls.Url]) -> list[Link]:
+        """Those sitemaps that lie on a host of the crawl."""
+        return [Link.to(url) for url in found if self._scope.has_host(url)]
+
     def redirect(self, answer: Answer) -> Reading:
         """Where a redirect leads, which is as deep as where it comes from."""
         reading = Reading()
@@ -79,9 +90,10 @@ class Reader:
         """Links and records of a fetched page."""
         reading = Reading(signals=set(answer.signals))
         headers = {name.lower(): value for name, value in answer.headers}
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = answer.media_type
+        limit = MAX_SITEMAP_BYTES if answer.is_sitemap else self._config.max_page_bytes
         try:
-            page = links.unpack(answer.body, headers.get("content-encoding", ""), self._config.max_page_bytes)
+            page = links.unpack(answer.body, headers.get("content-encoding", ""), limit)
         except links.BombError:
             reading.reason = "decompression_bomb"
             return reading
@@ -91,6 +103,7 @@ class Reader:
         if kind not in self._config.content_types and kind:
             found = links.of_sitemap(answer.job.url, page)
             reading.reason = "sitemap"
+            reading.sitemaps = self.sitemaps(found.sitemaps)
         elif kind == "text/plain":
             found = links.Links()
         else:

@@ -45,6 +45,11 @@ class Robots:
         return max(fitting)[1] if fitting else False
 
     @property
+    def sitemaps(self) -> list[str]:
+        """Addresses of the sitemaps that the file names, as it writes them."""
+        return list(self._protego.sitemaps)
+
+    @property
     def crawl_delay(self) -> float:
         """Seconds between two requests that the rules ask for; 0 if they do not."""
         return max((float(self._protego.crawl_delay(agent) or 0) for agent in self._agents), default=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from functools import cached_property
 
@@ -16,6 +17,11 @@ _MEDIA = frozenset(
 )
 _REPEATED = re.compile(r"(/[^/]+(?:/[^/]+)?)\1\1(?=/|$)")
 _MAX_SEGMENTS = 32
+# /2031/05/, /2031-05-17, ?year=2031&month=5. Four digits alone may be anything, and so may 9000-1.
+_MONTH = re.compile(
+    r"(?<=[/=_-])([12][0-9]{3})(?:-(?:0[1-9]|1[0-2])|/(?:0?[1-9]|1[0-2]))(?![0-9])|[?&]year=([0-9]{4})\b"
+)
+_CALENDAR = re.compile(r"calendar|events?\b|kalender|agenda", re.IGNORECASE)
 
 
 class Scope:
@@ -34,6 +40,15 @@ class Scope:
     @cached_property
     def _patterns(self) -> tuple[list[re.Pattern[str]], list[re.Pattern[str]]]:
         return [re.compile(text) for text in self._include], [re.compile(text) for text in self._exclude]
+
+    def has_host(self, url: urls.Url) -> bool:
+        """Whether `url` is on a host that the crawl may visit, whatever its path."""
+        match self._kind:
+            case "any":
+                return True
+            case "domain":
+                return urls.registered_domain(url.host) in self._domains
+        return _same_host(url) in self._hosts
 
     def refusal(self, url: urls.Url) -> str | None:
         """Why a link to `url` is not followed; None if it is."""
@@ -54,10 +69,21 @@ class Scope:
             return "url_too_long"
         if url.path.count("/") > _MAX_SEGMENTS or _REPEATED.search(url.path):
             return "trap"
+        if _is_far_off(text):
+            return "calendar"
         dot = url.path.rfind(".")
         if dot > url.path.rfind("/") and url.path[dot + 1 :].lower() in _MEDIA:
             return "media"
         return None
+
+
+def _is_far_off(text: str) -> bool:
+    """Whether a URL names a month to come, or one long past in a calendar: they go on for ever in both directions."""
+    months = _MONTH.findall(text)
+    if not months:
+        return False
+    earliest = 1990 if _CALENDAR.search(text) else 0
+    return any(not earliest <= int(path or query) <= time.gmtime().tm_year + 1 for path, query in months)
 
 
 def _same_host(url: urls.Url) -> str:
