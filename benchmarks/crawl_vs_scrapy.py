@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from resource import struct_rusage
 from typing import Any
 
 NGINX = """
@@ -88,8 +89,8 @@ def serving(site: Path, folder: Path) -> Iterator[str]:
         server.wait()
 
 
-def timed(command: list[str]) -> tuple[dict[str, Any], float]:
-    """The last JSON line that a command prints, and the CPU seconds of it and its children."""
+def timed(command: list[str]) -> tuple[dict[str, Any], struct_rusage]:
+    """The last JSON line that a command prints, and what it and its children used."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     lines = process.stdout.read().splitlines()
@@ -97,27 +98,27 @@ def timed(command: list[str]) -> tuple[dict[str, Any], float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed with exit code {process.returncode}")
-    return json.loads(lines[-1]), usage.ru_utime + usage.ru_stime
+    return json.loads(lines[-1]), usage
 
 
 def ours(seed: str, out: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "llmdata", "crawl", seed, "--out", str(out), "--connections", "16", "--json"]
-    result, cpu = timed(command)
-    return figures(result["pages"], result["seconds"], cpu)
+    result, usage = timed(command)
+    return figures(result["pages"], result["seconds"], usage)
 
 
 def scrapys(seed: str, warc: Path, given: argparse.Namespace) -> dict[str, float]:
     script = str(given.peers / "scrapy_crawl.py")
-    result, cpu = timed([str(given.scrapy_python), script, "--url", seed, "--warc", str(warc), "--conc", "16"])
-    return figures(result["pages"], result["wall_s"], cpu)
+    result, usage = timed([str(given.scrapy_python), script, "--url", seed, "--warc", str(warc), "--conc", "16"])
+    return figures(result["pages"], result["wall_s"], usage)
 
 
-def figures(pages: int, seconds: float, cpu: float) -> dict[str, float]:
+def figures(pages: int, seconds: float, usage: struct_rusage) -> dict[str, float]:
     return {
         "pages": pages,
         "seconds": round(seconds, 2),
         "pages_per_second": round(pages / seconds, 1),
-        "cpu_ms_per_page": round(1000 * cpu / pages, 2),
+        "cpu_ms_per_page": round(1000 * (usage.ru_utime + usage.ru_stime) / pages, 2),
     }
 
 

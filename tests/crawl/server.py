@@ -23,6 +23,8 @@ class Site:
         self.asked: Counter[str] = Counter()
         self.agents: set[str] = set()
         self.most_at_once = 0
+        self.on_request: Callable[[int], None] = lambda number: None
+        """Called before request n is answered with 2n, and afterwards with 2n + 1."""
         self.over = threading.Event()
         """Set when the test is over: rude answers that never end wait on it."""
         self._now = 0
@@ -37,8 +39,11 @@ class Site:
             self.asked[path] += 1
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
+            number = self.asked.total()
         try:
+            self.on_request(2 * number)
             yield
+            self.on_request(2 * number + 1)
         finally:
             with self._lock:
                 self._now -= 1
@@ -72,6 +77,7 @@ def serving(pages: Mapping[str, Page], site: Site | None = None) -> Iterator[Sit
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+                self.wfile.flush()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass

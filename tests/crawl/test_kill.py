@@ -6,7 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,16 +15,39 @@ from llmdata.crawl import CrawlConfig, crawl
 from llmdata.engine.session import Session
 from llmdata.storage.place import Place
 from tests.crawl import archives
-from tests.crawl.server import Page, page, serving
+from tests.crawl.server import Page, Site, page, serving
 
 SCRIPT = """
+import itertools
+import os
+import signal
 import sys
 from llmdata.crawl import CrawlConfig, crawl
+from llmdata.crawl.frontier import Frontier
 from llmdata.engine.session import Session
 from llmdata.errors import StoppedEarly
 from llmdata.storage.place import Place
 
+
+def die_at(owner, name, number, when):
+    function, calls = getattr(owner, name), itertools.count(1)
+
+    def mortal(*given, **named):
+        dies = next(calls) == number
+        if dies and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*given, **named)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, mortal)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 4 and sys.argv[4]:
+        name, number, when = sys.argv[4].split()
+        die_at(Frontier if name == "commit" else os, name, int(number), when)
     config = CrawlConfig(seeds=[sys.argv[2]], warc_size=int(sys.argv[3]))
     try:
         crawl(config, Place.of(sys.argv[1]), Session(workers=2))
@@ -32,6 +55,7 @@ if __name__ == "__main__":
         print(stopped)
         sys.exit(stopped.exit_code)
 """
+CALLS = ("fsync", "commit", "rename", "replace", "truncate")
 
 
 def site_of(pages: int) -> dict[str, Page]:
@@ -45,9 +69,35 @@ def site_of(pages: int) -> dict[str, Page]:
     }
 
 
-def start(folder: Path, seed: str, script: Path, warc_size: int) -> subprocess.Popen[bytes]:
-    script.write_text(SCRIPT)
-    return subprocess.Popen([sys.executable, str(script), str(folder), seed, str(warc_size)], stdout=subprocess.PIPE)
+class Victim:
+    """A crawl in a process of its own, killed at a chosen moment.
+
+    The moment is an answer of the server, which comes at any point of what the crawl does meanwhile, or, if that is
+    sooner, the n-th call of one of the functions by which a crawl makes things last, right before or right after it.
+    """
+
+    def __init__(
+        self, folder: Path, server: Site, *, answer: int | None = None, call: str = "", warc_size: int
+    ) -> None:
+        self.script = folder.parent / "go.py"
+        self.script.write_text(SCRIPT)
+        self._command = [sys.executable, str(self.script), str(folder), server.url("/0"), str(warc_size), call]
+        self._answer = answer
+        self._server = server
+        self._started = threading.Lock()  # an answer may be asked for before Popen returns
+
+    def run(self) -> int:
+        self._server.on_request = self._kill
+        with self._started:
+            self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE)
+        self._process.communicate()
+        self._server.on_request = lambda number: None
+        return self._process.returncode
+
+    def _kill(self, number: int) -> None:
+        if self._answer is not None and number >= self._answer:
+            with self._started:
+                self._process.kill()
 
 
 def killed_at_random(tmp_path: Path, pages: int, kills: int, seed: int) -> None:
@@ -55,17 +105,11 @@ def killed_at_random(tmp_path: Path, pages: int, kills: int, seed: int) -> None:
     site = site_of(pages)
     with serving(site) as server:
         for kill in range(1, kills + 1):
-            process = start(out, server.url("/0"), tmp_path / "go.py", 60_000)
-            # A moment is a number of requests, so that a slow machine is killed at work too, and then some more.
-            moment = server.asked.total() + rng.randrange(1, max(2, pages // (kills + 1)))
-            while server.asked.total() < moment and process.poll() is None:
-                time.sleep(0.002)
-            time.sleep(rng.random() * 0.1)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            assert process.returncode == -signal.SIGKILL, f"the crawl was over before kill {kill}"
-        process = start(out, server.url("/0"), tmp_path / "go.py", 60_000)
-        assert process.wait() == 0
+            answer = 2 * server.asked.total() + rng.randrange(1, 2 * pages // (kills + 1))
+            call = f"{rng.choice(CALLS)} {rng.randrange(1, 6)} {rng.choice(['before', 'after'])}" if kill % 2 else ""
+            killed = Victim(out, server, answer=answer, call=call, warc_size=60_000).run()
+            assert killed == -signal.SIGKILL, f"the crawl was over before kill {kill}"
+        assert Victim(out, server, warc_size=60_000).run() == 0
         assert archives.captured(out) == sorted(server.url(path) for path in site)
         archives.check(out)
         assert not list(out.glob("*.open"))
@@ -74,7 +118,7 @@ def killed_at_random(tmp_path: Path, pages: int, kills: int, seed: int) -> None:
 
 
 def test_three_kills(tmp_path: Path) -> None:
-    killed_at_random(tmp_path, pages=400, kills=3, seed=time.time_ns() % 1000)
+    killed_at_random(tmp_path, pages=400, kills=3, seed=random.SystemRandom().randrange(1000))
 
 
 @pytest.mark.chaos
@@ -86,11 +130,7 @@ def test_a_cut_archive_is_said_and_not_papered_over(tmp_path: Path) -> None:
     from llmdata.errors import InputError
 
     with serving(site_of(300)) as server:
-        process = start(tmp_path / "out", server.url("/0"), tmp_path / "go.py", 10**9)
-        while server.asked.total() < 150 and process.poll() is None:
-            time.sleep(0.01)
-        process.kill()
-        process.wait()
+        assert Victim(tmp_path / "out", server, answer=300, warc_size=10**9).run() == -signal.SIGKILL
         opened = next((tmp_path / "out").glob("*.open"))
         os.truncate(opened, 100)
         config = CrawlConfig(seeds=[server.url("/0")])

@@ -66,6 +66,7 @@ def crawl(config: CrawlConfig, out: Place, session: Session, *, rerun: bool = Fa
     """
     folder = out.local()
     _check_contact(config)
+    manifest.check_stage(out, "crawl")
     folder.mkdir(parents=True, exist_ok=True)
     if rerun:
         _remove(out)

@@ -16,11 +16,14 @@ from multiprocessing.process import BaseProcess
 from llmdata.crawl.config import CrawlConfig
 from llmdata.crawl.fetch import Answer
 from llmdata.crawl.reading import Reader, Reading
+from llmdata.engine.session import deaf_children
 
 log = logging.getLogger(__name__)
 
 LIMIT = 60.0
 """Seconds for one page: a hundred times what the largest takes."""
+START_METHOD = "spawn"
+"""Not forkserver: there is one a process, and what it has loaded is for the stages that clean to say."""
 _LOOK = 0.5
 """Seconds between two looks at whether the crawl is over."""
 _PR_SET_PDEATHSIG = 1
@@ -54,8 +57,7 @@ class Readers:
     def __init__(
         self, count: int, config: CrawlConfig, seeds: Sequence[str], done: Callable[[Answer, Reading], None]
     ) -> None:
-        # Not forkserver: there is one a process, and what it has loaded is for the stages that clean to say.
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context(START_METHOD)
         self._arguments = (config, seeds)
         self._done = done
         # Bounded: where reading is slower than fetching, the fetching threads wait.
@@ -118,7 +120,8 @@ class Readers:
     def _start(self) -> Connection:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        process.start()
+        with deaf_children():
+            process.start()
         self._processes[threading.get_ident()] = process
         self._pipes[threading.get_ident()] = ours
         theirs.close()

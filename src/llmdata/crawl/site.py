@@ -25,7 +25,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from llmdata.config import Section
-from llmdata.engine.session import Session
+from llmdata.engine.session import Session, deaf_children
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.manifest import digest, sha256_of
 from llmdata.storage.place import Place
@@ -100,7 +100,8 @@ def serve(config: SiteConfig, folder: Path, session: Session | None = None) -> I
             memory.write_json({"port": port})
         # -I: neither the environment nor the folder of the script may change what the server imports.
         command = [sys.executable, "-I", str(SERVER), str(listener.fileno()), str(os.getpid()), str(pages)]
-        server = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
+        with deaf_children():
+            server = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
     try:
         yield f"http://127.0.0.1:{port}/"
     finally:
