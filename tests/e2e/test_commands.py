@@ -16,6 +16,8 @@ COMMANDS = (
     "crawl",
     "clean",
     "dedup",
+    "blocklists update",
+    "blocklists list",
     "quality train",
     "tokenizer train",
     "tokenizer decode",

@@ -14,14 +14,15 @@ from pydantic import Field
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
 from llmdata.errors import ConfigError
-from llmdata.resources import resource
+from llmdata.resources import cache_folder, resource
 
 
 class BadWordsConfig(Section):
     """Which lists, and how much of them a page may have."""
 
     lists: list[str] = Field(["en"], min_length=1)
-    """`en` for the list in `blocklists/`, or paths of files with one word or phrase a line."""
+    """`en` for the list in `blocklists/`, `ldnoobw/en` for one that `llmdata blocklists update ldnoobw` has downloaded,
+    or paths of files with one word or phrase a line."""
     max_words: int = Field(0, ge=0)
     """Most occurrences that a page may have. C4: none."""
 
@@ -52,11 +53,13 @@ class BadWords:
 def word_list(name: str, setting: str) -> Path:
     """The file of the list `name`: a language that `blocklists/` has, or a path. `setting` stands in the error."""
     shipped = resource("blocklists", f"bad_words/{name}.txt")
-    path = shipped if shipped.is_file() else Path(name)
+    downloaded = cache_folder("blocklists") / name / "words"
+    path = next((path for path in (shipped, downloaded) if path.is_file()), Path(name))
     if not path.is_file():
         languages = ", ".join(sorted(file.stem for file in shipped.parent.glob("*.txt")))
         raise ConfigError(
-            f"{setting}: there is no word list {name!r}; give a path, or a language that has one: {languages}"
+            f"{setting}: there is no word list {name!r}; give a path, a language that has one ({languages}), or what "
+            "`llmdata blocklists update ldnoobw` has downloaded (ldnoobw/en)"
         )
     return path
 

@@ -1,34 +1,30 @@
 """Reject pages by their address, before anything is decoded: the URL filter of RefinedWeb and FineWeb.
 
-Lists are read once a process and kept as sorted 64-bit hashes: 8 bytes an entry, whatever its length.
+Lists of hosts and pages are sorted 64-bit hashes, mapped into memory (see `host_lists`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from pydantic import Field
 
+from llmdata.clean.blocklists import list_file
+from llmdata.clean.host_lists import compiled, entries, has, lookup, page
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
-from llmdata.errors import ConfigError
 from llmdata.resources import resource
 from llmdata.urls import canonical, host, registered_domain
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 _SEPARATORS = re.compile(r"[\W_]+")
 
 
 class UrlFilterConfig(Section):
-    """Lists that addresses are looked up in. Each is a file with one entry a line; lines with `#` are comments."""
+    """Lists that addresses are looked up in. Each is a file with one entry a line (lines with `#` are comments), or the
+    name of a list that `llmdata blocklists update` has downloaded, as `ut1/adult`."""
 
     shipped_lists: bool = True
     """Use the small lists in `blocklists/`, besides those named here."""
@@ -58,13 +54,16 @@ class UrlFilter:
 
     @staticmethod
     def files(config: UrlFilterConfig) -> list[Path]:
-        """The lists that decide; their content is part of what makes a finished task."""
+        """The lists that decide; their content is part of what makes a finished task. Long ones get compiled."""
+        for kind in ("domains", "urls"):
+            for path in _files(config, kind):
+                compiled(path, kind)  # here, in one process, and not in every worker
         kinds = ("domains", "urls", "hard_words", "soft_words", "strict_words")
         return [path for kind in kinds for path in _files(config, kind)]
 
     def __init__(self, config: UrlFilterConfig) -> None:
-        self._domains = _hashed(_files(config, "domains"), "domains")
-        self._urls = _hashed(_files(config, "urls"), "urls")
+        self._domains = [lookup(path, "domains") for path in _files(config, "domains")]
+        self._urls = [lookup(path, "urls") for path in _files(config, "urls")]
         self._hard = _words(_files(config, "hard_words"))
         self._soft = _words(_files(config, "soft_words"))
         self._strict = sorted(_words(_files(config, "strict_words")))
@@ -75,13 +74,13 @@ class UrlFilter:
             return doc
         name = host(doc.url)
         domain = registered_domain(name)
-        if domain and _has(self._domains, domain):
+        if domain and any(has(hosts, domain) for hosts in self._domains):
             return Rejection(doc, self.name, "domain", domain)
-        if name != domain and _has(self._domains, name):
+        if name != domain and any(has(hosts, name) for hosts in self._domains):
             return Rejection(doc, self.name, "host", name)
         address = canonical(doc.url)
-        if _has(self._urls, _page(address)):
-            return Rejection(doc, self.name, "url", _page(address))
+        if any(has(pages, page(address)) for pages in self._urls):
+            return Rejection(doc, self.name, "url", page(address))
         readable = _readable(address, name)
         tokens = set(_SEPARATORS.split(readable))
         if hard := tokens & self._hard:
@@ -109,64 +108,17 @@ def _readable(address: str, name: str) -> str:
     return (unquote(address) if "%" in address else address).lower()
 
 
-def _page(address: str) -> str:
-    """`address` as blocklists spell it: without scheme, `www.` and the slash at the end."""
-    return address.partition("://")[2].removeprefix("www.").rstrip("/").lower()
-
-
 def _files(config: UrlFilterConfig, kind: str) -> tuple[Path, ...]:
-    named = [Path(name) for name in getattr(config, kind)]
-    for path in named:
-        if not path.is_file():
-            raise ConfigError(f"clean.url.{kind}: there is no file {path}; give a text file with one entry a line")
+    named = [list_file(name, kind) for name in getattr(config, kind)]
     shipped = resource("blocklists", f"{kind}.txt")
     return (*([shipped] if config.shipped_lists and shipped.is_file() else []), *named)
-
-
-def _entries(paths: Iterable[Path]) -> Iterator[str]:
-    for path in paths:
-        # Published lists have a few broken bytes; none of them is an address.
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                entry = line.strip()
-                if entry and not entry.startswith("#"):
-                    yield entry
 
 
 @cache
 def _words(paths: tuple[Path, ...]) -> frozenset[str]:
     """The words of a list as `_readable` addresses spell them."""
-    return frozenset(_SEPARATORS.sub("", entry.lower()) for entry in _entries(paths)) - {""}
-
-
-@cache
-def _hashed(paths: tuple[Path, ...], kind: str) -> npt.NDArray[np.uint64]:
-    """Sorted hashes of a list's entries."""
-    import numpy as np
-
-    spell = _listed_host if kind == "domains" else _listed_page
-    return np.unique(np.fromiter((_hash(spell(entry)) for entry in _entries(paths)), np.uint64))
-
-
-def _listed_host(entry: str) -> str:
-    if entry.isascii() and "/" not in entry and ":" not in entry:
-        return entry.lower().rstrip(".")  # what most of millions of entries are
-    return host(entry if "://" in entry else f"http://{entry}")
-
-
-def _listed_page(entry: str) -> str:
-    return _page(canonical(entry if "://" in entry else f"http://{entry}"))
-
-
-def _hash(entry: str) -> int:
-    from xxhash import xxh3_64_intdigest
-
-    return xxh3_64_intdigest(entry.encode("utf-8", "surrogatepass"))
-
-
-def _has(hashes: npt.NDArray[np.uint64], entry: str) -> bool:
-    if not len(hashes):
-        return False
-    value = _hash(entry)
-    at = int(hashes.searchsorted(hashes.dtype.type(value)))
-    return at < len(hashes) and int(hashes[at]) == value
+    words: set[str] = set()
+    for path in paths:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            words.update(_SEPARATORS.sub("", entry.lower()) for entry in entries(lines))
+    return frozenset(words - {""})

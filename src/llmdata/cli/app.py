@@ -8,7 +8,21 @@ import typer
 from typer.core import TyperGroup
 
 from llmdata import __version__
-from llmdata.cli import clean, crawl, dedup, generate, inspect, quality, run, schema, status, tokenize, tokenizer, train
+from llmdata.cli import (
+    blocklists,
+    clean,
+    crawl,
+    dedup,
+    generate,
+    inspect,
+    quality,
+    run,
+    schema,
+    status,
+    tokenize,
+    tokenizer,
+    train,
+)
 
 
 class _InOrder(TyperGroup):
@@ -50,6 +64,7 @@ app.command()(run.run)
 app.command()(crawl.crawl)
 app.command()(clean.clean)
 app.command()(dedup.dedup)
+app.add_typer(blocklists.app, name="blocklists")
 app.add_typer(quality.app, name="quality")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command()(tokenize.tokenize)

@@ -105,7 +105,7 @@ def stage_state(name: str, config: CleanConfig) -> dict[str, Any]:
     stage, section = _class((FILTERS | SHUFFLES)[name]), getattr(config, name)
     state = {"stage": name, "version": stage.version, "config": section.model_dump(mode="json")}
     if hasattr(stage, "files"):
-        state["files"] = {path.name: _sha256(path, path.stat().st_mtime_ns) for path in stage.files(section)}
+        state["files"] = [[path.name, _sha256(path, path.stat().st_mtime_ns)] for path in stage.files(section)]
     return state
 
 
