@@ -1,4 +1,7 @@
+import gzip
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +284,146 @@ def test_a_frontier_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "frontier.sqlite").write_text("this is no database, but it is long enough to be looked at" * 100)
     with pytest.raises(InputError, match="not the frontier"):
         run(tmp_path, "http://127.0.0.1:9/")
+
+
+def test_what_was_left_out_is_listed_with_its_reason(tmp_path: Path) -> None:
+    site: dict[str, Page] = {
+        "/robots.txt": "User-agent: *\nDisallow: /private\n",
+        "/": page("/gone", "/private/x", "/noai"),
+        "/noai": (200, {"X-Robots-Tag": "noai"}, page()),
+    }
+    with serving(site) as server:
+        run(tmp_path, server.url("/"))
+    header, *rows = [line.split("\t") for line in (tmp_path / "left-out.tsv").read_text().splitlines()]
+    assert header == ["url", "outcome", "reason", "found_on"]
+    assert sorted((url.split("/", 3)[3], outcome, reason) for url, outcome, reason, _ in rows) == [
+        ("gone", "error", "http_404"),
+        ("noai", "left_out", "noai"),
+        ("private/x", "left_out", "robots"),
+    ]
+    assert {found_on for *_, found_on in rows} == {server.url("/")}
+
+
+XML = {"Content-Type": "application/xml"}
+
+
+def sitemap(*locations: str, of: str = "url") -> str:
+    return f"<urlset>{''.join(f'<{of}><loc>{location}</loc></{of}>' for location in locations)}</urlset>"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_sitemap_indexes_lead_to_sitemaps_and_pages(tmp_path: Path, named: bool) -> None:
+    """From robots.txt when asked for, or as a seed; gzip, an index that names itself, and one of another host."""
+    packed = gzip.compress(sitemap("/b", "/c").encode())
+    site: dict[str, Page] = {
+        "/": page(text="home"),
+        "/index.xml": (200, XML, sitemap("/index.xml", "/1.xml.gz", "http://elsewhere.example/s.xml", of="sitemap")),
+        "/1.xml.gz": (200, {"Content-Type": "application/x-gzip"}, packed),
+        "/b": page(text="b"),
+        "/c": page(text="c"),
+    }
+    with serving(site) as server:
+        site["/robots.txt"] = f"User-agent: *\nDisallow: /c\nSitemap: {server.url('/index.xml')}\n"
+        seed, settings = ("/", {"sitemaps": True}) if named else ("/index.xml", {})
+        result = run(tmp_path, server.url(seed), **settings)
+    assert paths(tmp_path) == (["/", "/b"] if named else ["/b"])
+    assert (result.errors, result.left_out) == ({}, {"robots": 1})
+
+
+def test_a_sitemap_may_be_larger_than_a_page(tmp_path: Path) -> None:
+    site: dict[str, Page] = {"/s.xml": (200, XML, sitemap("/a") + " " * 50_000), "/a": page()}
+    with serving(site) as server:
+        assert run(tmp_path, server.url("/s.xml"), max_page_bytes=10_000).pages == 1
+
+
+def test_query_variants_end(tmp_path: Path) -> None:
+    class Endless(dict[str, Page]):
+        """Every page links to two more that differ in the query alone, as calendars and shops do."""
+
+        def get(self, path: str, default: Page = "") -> Page:  # type: ignore[override]
+            if not path.startswith("/shop"):
+                return (404, {}, "")
+            number = int(path.partition("?page=")[2] or 1)
+            return page(f"/shop?page={2 * number}", f"/shop?page={2 * number + 1}", text=str(number))
+
+    with serving(Endless()) as server:
+        result = run(tmp_path, server.url("/shop"), max_query_variants=20, connections=1)
+    assert result.pages == 21
+    assert result.not_followed["query_variants"] > 0
+    assert result.queued == 0
+
+
+def test_a_server_that_answers_all_alike_has_an_end(tmp_path: Path) -> None:
+    class Alike(dict[str, Page]):
+        def get(self, path: str, default: Page = "") -> Page:  # type: ignore[override]
+            return (404, {}, "") if path == "/robots.txt" else page("a/", "b/")
+
+    with serving(Alike()) as server:
+        result = run(tmp_path, server.url("/"), connections=1, honour=[])
+    assert result.pages < 20
+    assert result.not_followed["repeated_page"] > 0
+
+
+def test_proxies_are_used_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: dict[str, Page] = {"/": page("/b", text="direct"), "/b": page(text="b")}
+    with serving(pages) as server:
+        proxied: dict[str, Page] = {server.url("/"): page(text="through the proxy")}
+        with serving(proxied) as proxy:
+            monkeypatch.setenv("http_proxy", proxy.address)
+            monkeypatch.setenv("no_proxy", "")
+            assert run(tmp_path / "direct", server.url("/")).pages == 2
+            assert proxy.asked.total() == 0
+            assert run(tmp_path / "proxy", server.url("/"), use_proxies=True).pages == 1
+            assert proxy.asked[server.url("/")] == 1
+    (response,) = (record for record in archives.records(tmp_path / "proxy") if record.rec_type == "response")
+    assert b"through the proxy" in response.payload
+    assert response.rec_headers.get_header("WARC-IP-Address") is None
+
+
+def test_an_expired_robots_txt_is_better_than_none(tmp_path: Path) -> None:
+    site: dict[str, Page] = {
+        "/robots.txt": "User-agent: *\nDisallow: /b\n",
+        "/": page("/a", "/b"),
+        "/a": page("/b", text="a"),
+        "/b": page(text="b"),
+    }
+    with serving(site) as server:
+        assert run(tmp_path, server.url("/"), max_pages=1).pages == 1
+        site["/robots.txt"] = (503, {}, "")
+        with closing(sqlite3.connect(tmp_path / "frontier.sqlite")) as db, db:
+            db.execute("UPDATE host SET ruled_at = 0")  # more than a day has passed
+        result = run(tmp_path, server.url("/"))
+        assert server.asked["/robots.txt"] == 2
+    assert paths(tmp_path) == ["/", "/a"]
+    assert result.left_out == {"robots": 1}
+
+
+@pytest.mark.parametrize(("hops", "pages"), [(5, 0), (6, 1)])
+def test_robots_txt_is_followed_through_five_redirects(tmp_path: Path, hops: int, pages: int) -> None:
+    site: dict[str, Page] = {f"/r{n}": (301, {"Location": f"/r{n + 1}"}, "") for n in range(1, hops)}
+    site["/robots.txt"] = (301, {"Location": "/r1"}, "")
+    site |= {f"/r{hops}": "User-agent: *\nDisallow: /\n", "/": page()}
+    with serving(site) as server:
+        assert run(tmp_path, server.url("/")).pages == pages
+
+
+def test_rules_of_robots_txt_beyond_500_kib_are_ignored(tmp_path: Path) -> None:
+    filler = "# filler\n" * (500 * 1024 // 9 - 10)
+    text = f"User-agent: *\nDisallow: /a\n{filler}{'#' * 100}\nDisallow: /b\n"
+    site: dict[str, Page] = {"/robots.txt": text, "/": page("/a", "/b"), "/a": page(text="a"), "/b": page(text="b")}
+    with serving(site) as server:
+        run(tmp_path, server.url("/"))
+    assert paths(tmp_path) == ["/", "/b"]
+
+
+def test_a_page_in_trouble_is_tried_again_and_captured(tmp_path: Path) -> None:
+    class Flaky(dict[str, Page]):
+        answers = iter([(503, {"Retry-After": "0"}, ""), (429, {}, ""), (500, {}, "")])
+
+        def get(self, path: str, default: Page = "") -> Page:  # type: ignore[override]
+            return super().get(path, default) if path != "/" else next(self.answers, page(text="at last"))
+
+    with serving(Flaky()) as server:
+        result = run(tmp_path, server.url("/"), retries=3)
+        assert server.asked["/"] == 4
+    assert (result.pages, result.errors) == (1, {})

@@ -1,12 +1,13 @@
 import json
 import os
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
 from llmdata import urls
-from llmdata.crawl import consent
+from llmdata.crawl import consent, politeness
 from llmdata.crawl.address import AddressPolicy, ForbiddenAddressError, is_loopback_name, is_public
 from llmdata.crawl.config import CrawlConfig
 from llmdata.crawl.index import surt
@@ -55,6 +56,46 @@ def test_loopback_is_for_the_seeds_own_port() -> None:
     assert [is_loopback_name(name) for name in ("localhost", "127.9.9.9", "[::1]", "example.org")] == [True] * 3 + [
         False
     ]
+
+
+def test_a_name_that_changes_its_address_is_checked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS rebinding: the first answer is public, the second inside; and a public one among inner ones is refused."""
+    answers = iter(
+        [["93.184.216.34"], ["10.0.0.1"], ["93.184.216.34", "127.0.0.1"], ["93.184.216.34", "64:ff9b::a00:1"]]
+    )
+
+    def getaddrinfo(host: str, port: int, **how: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in next(answers)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    policy = AddressPolicy(loopback=frozenset({("127.0.0.1", 80)}))
+    assert policy.resolve("example.org", 80) == "93.184.216.34"
+    for _ in range(3):
+        with pytest.raises(ForbiddenAddressError):
+            policy.resolve("example.org", 80)
+
+
+@pytest.mark.parametrize(
+    ("latency", "settings", "local", "seconds"),
+    [
+        (None, {}, False, 1),
+        (0.1, {}, False, 1),
+        (3, {}, False, 6),
+        (100, {}, False, 30),
+        (3, {}, True, 0),
+        (3, {"delay": "0.5s"}, False, 0.5),
+    ],
+)
+def test_delay_follows_latency(latency: float | None, settings: dict[str, str], local: bool, seconds: float) -> None:
+    assert politeness.delay(CrawlConfig.model_validate(settings), latency, local=local) == seconds
+
+
+def test_backoff_doubles_with_jitter_up_to_its_limit() -> None:
+    config = CrawlConfig.model_validate({"backoff": 2, "max_backoff": 60})
+    for failures, longest in ((0, 2), (1, 4), (4, 32), (5, 60), (1000, 60)):
+        pauses = {politeness.pause(config, failures) for _ in range(50)}
+        assert len(pauses) > 1
+        assert all(longest / 2 <= pause <= longest for pause in pauses)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +148,23 @@ def test_hostile_robots_take_no_time() -> None:
 
 @pytest.mark.skipif(not VECTORS.exists(), reason="Google's robots.txt cases are not here")
 def test_google_cases() -> None:
-    cases = json.loads(VECTORS.read_text())
-    right = sum(Robots(text, [agent]).allows(url) is allowed for _, text, agent, url, allowed in cases)
-    # The four others: an agent given with a blank, which ours has not, and URLs that are not percent-encoded, as ours
-    # always are.
-    assert right >= 138
+    """138 of 142, and why the four others are as they are."""
+    wrong = [
+        (text.splitlines()[-2 if agent == "Foo Bar" else -1], agent, url)
+        for _, text, agent, url, allowed in json.loads(VECTORS.read_text())
+        if Robots(text, [agent]).allows(url) is not allowed
+    ]
+    assert wrong == [
+        # A crawler whose own name has a blank finds no group there; `user_agent` may have none.
+        ("Allow: /x/", "Foo Bar", "http://foo.bar/x/y"),
+        # The library that Google tests wants URLs percent-encoded and takes this one, which is not, as it is; here
+        # both sides are encoded first, as RFC 9309, section 2.2.2 has it. URLs of a crawl are always encoded.
+        ("Allow: /foo/bar/ツ", "FooBot", "http://foo.bar/foo/bar/ツ"),
+        ("Allow: /foo/bar/%E3%83%84", "FooBot", "http://foo.bar/foo/bar/ツ"),
+        # A real difference, where ours allows more: the RFC's own table of examples has this rule match this URL, as
+        # octets that need no encoding are decoded before paths are compared. Google compares them as written.
+        ("Allow: /foo/bar/%62%61%7A", "FooBot", "http://foo.bar/foo/bar/baz"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +223,14 @@ def test_tdmrep_that_is_none(text: str) -> None:
         ("any", "http://example.com/" + "x" * 2000, "url_too_long"),
         ("any", "http://example.com/a/b/a/b/a/b", "trap"),
         ("any", "http://example.com/2024/01/01/01", "trap"),
+        ("any", "http://example.com/2024/01/31/news", None),
+        ("any", "http://example.com/2099/01/31/", "calendar"),
+        ("any", "http://example.com/day?d=2099-12-31", "calendar"),
+        ("any", "http://example.com/events?year=2099&month=5", "calendar"),
+        ("any", "http://example.com/calendar/1875-03", "calendar"),
+        ("any", "http://example.com/1875/03/history", None),
+        ("any", "http://example.com/rfc/2119-1", None),
+        ("any", "http://example.com/novel/2099", None),
         ("any", "http://example.com" + "/x/y" * 2 + "".join(f"/{n}" for n in range(40)), "trap"),
     ],
 )
