@@ -20,6 +20,7 @@ METHODS = {
     "paragraphs": "paragraph_dedup",
     "lines": "line_dedup",
     "spans": "span_dedup",
+    "decontaminate": "decontaminate",
 }
 
 
@@ -35,7 +36,8 @@ def dedup(
         str,
         typer.Option(
             help="What makes two documents the same: url, exact (text) or minhash (nearly the same text). Or what is "
-            "kept once over all documents: paragraphs (CCNet), lines (C4) or spans (of three sentences).",
+            "kept once over all documents: paragraphs (CCNet), lines (C4) or spans (of three sentences). Or "
+            "decontaminate: what evaluation sets hold.",
             metavar="METHOD",
         ),
     ] = "minhash",
@@ -52,6 +54,12 @@ def dedup(
     against: Annotated[
         list[str] | None,
         typer.Option(help="A folder of an earlier run: what it kept stays, its duplicates go.", metavar="DIR"),
+    ] = None,
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For decontaminate: a file of an evaluation set (text, JSON lines, Parquet).", metavar="FILE"
+        ),
     ] = None,
     layout: Layout = None,
     text_column: TextColumn = None,
@@ -84,6 +92,7 @@ def dedup(
         name = METHODS[method]
         options = {"keep": keep, "scope": scope, "memory": memory}
         options["against"] = jsonlib.dumps(against) if against else None
+        options["sets"] = jsonlib.dumps(evaluation) if evaluation else None
         sections = _sections(name, {key: value for key, value in options.items() if value is not None}, settings or [])
         if explain:
             if method != "minhash":
@@ -121,6 +130,7 @@ def _sections(name: str, options: dict[str, str], settings: list[str]) -> dict[s
 
     from llmdata.config import Section, parse
     from llmdata.dedup import config
+    from llmdata.dedup.decontaminate import DecontaminateConfig
     from llmdata.errors import ConfigError
 
     class Dedup(Section):
@@ -130,11 +140,15 @@ def _sections(name: str, options: dict[str, str], settings: list[str]) -> dict[s
         paragraph_dedup: config.ParagraphDedupConfig = config.ParagraphDedupConfig()
         line_dedup: config.LineDedupConfig = config.LineDedupConfig()
         span_dedup: config.SpanDedupConfig = config.SpanDedupConfig()
+        decontaminate: DecontaminateConfig = DecontaminateConfig()
 
     class Root(Section):
         dedup: Dedup = Dedup()
 
-    as_settings = {f"dedup.{name}.{key}={value}": f"--{key} {value}" for key, value in options.items()}
+    as_settings = {
+        f"dedup.{name}.{key}={value}": f"--{'evaluation' if key == 'sets' else key} {value}"
+        for key, value in options.items()
+    }
     try:
         chosen = parse(Root, "", "llmdata dedup", [*as_settings, *settings]).dedup
     except ConfigError as error:

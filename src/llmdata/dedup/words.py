@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,6 +101,26 @@ class Words:
             np.add.at(counts, owners, per_text)
         return np.concatenate(found) if found else np.zeros(0, np.uint64), counts
 
+    def spans(self, text: str) -> tuple[str, list[tuple[int, int]]]:
+        """`text` composed (NFC), and where in it each word begins and ends."""
+        pieces: list[str] = []
+        found: list[tuple[int, int]] = []
+        before = 0
+        for group, _ in _groups([text]):
+            for piece in group:
+                codes = self._codes([piece])
+                left = np.flatnonzero(~self._is_deleted(codes))
+                starts, ends = self._bounds(codes[left])
+                # The first code is the separator before the text.
+                found += zip(
+                    (left[starts] - 1 + before).tolist(),
+                    (left[ends] + before).tolist(),
+                    strict=True,
+                )
+                pieces.append(piece)
+                before += len(piece)
+        return "".join(pieces), found
+
     def _group(self, texts: Sequence[str]) -> tuple[Array, Counts]:
         codes = self._codes(texts)
         begins = np.cumsum([0, *(len(text) + 1 for text in texts[:-1])])
@@ -108,6 +128,16 @@ class Words:
         if len(deleted):
             codes = np.delete(codes, deleted)
             begins -= np.searchsorted(deleted, begins)
+        starts, ends = self._bounds(codes)
+        power, inverse = _powers(max(CHUNK * 2, 1 << len(codes).bit_length()))
+        sums = np.cumsum(codes * power[: len(codes)], dtype=np.uint64)
+        before = sums[starts - 1]  # a text never begins the array: see _codes
+        words = mix((sums[ends] - before) * inverse[starts])
+        bounds = np.append(np.searchsorted(starts, begins), len(starts))
+        return words, np.diff(bounds)
+
+    def _bounds(self, codes: Codes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """First and last character of each word."""
         letter = codes >= self._first_letter
         starts_here, ends_here = letter.copy(), letter.copy()
         starts_here[1:] &= ~letter[:-1]
@@ -117,13 +147,7 @@ class Words:
             starts_here[1:] |= letter[1:] & alone[:-1]
             ends_here |= alone
             ends_here[:-1] |= letter[:-1] & alone[1:]
-        starts, ends = np.flatnonzero(starts_here), np.flatnonzero(ends_here)
-        power, inverse = _powers(max(CHUNK * 2, 1 << len(codes).bit_length()))
-        sums = np.cumsum(codes * power[: len(codes)], dtype=np.uint64)
-        before = sums[starts - 1]  # a text never begins the array: see _codes
-        words = mix((sums[ends] - before) * inverse[starts])
-        bounds = np.append(np.searchsorted(starts, begins), len(starts))
-        return words, np.diff(bounds)
+        return np.flatnonzero(starts_here), np.flatnonzero(ends_here)
 
     def _codes(self, texts: Sequence[str]) -> Codes:
         """Normal forms of all characters, a separator before each text."""

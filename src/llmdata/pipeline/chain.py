@@ -28,6 +28,7 @@ FILTERS = {
     "refinedweb": "llmdata.clean.refinedweb:Refinedweb",
     "bad_words": "llmdata.clean.bad_words:BadWords",
     "quality": "llmdata.clean.quality:Quality",
+    "decontaminate": "llmdata.dedup.decontaminate:Decontaminate",
     "pii": "llmdata.clean.pii:Pii",
 }
 """Stages that look at one document at a time."""

@@ -30,6 +30,7 @@ from llmdata.dedup.config import (
     SpanDedupConfig,
     UrlDedupConfig,
 )
+from llmdata.dedup.decontaminate import DecontaminateConfig
 from llmdata.errors import ConfigError
 from llmdata.resources import resource
 from llmdata.tokenizer.config import TokenizeConfig, TokenizerConfig
@@ -53,6 +54,7 @@ StageName = Literal[
     "paragraph_dedup",
     "line_dedup",
     "span_dedup",
+    "decontaminate",
     "pii",
 ]
 
@@ -115,6 +117,7 @@ class CleanConfig(Section):
     paragraph_dedup: ParagraphDedupConfig = ParagraphDedupConfig()
     line_dedup: LineDedupConfig = LineDedupConfig()
     span_dedup: SpanDedupConfig = SpanDedupConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
     pii: PiiConfig = PiiConfig()
 
     @model_validator(mode="after")

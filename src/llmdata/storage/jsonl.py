@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from llmdata.document import Document, Rejection
-from llmdata.storage.compressed import Damage, Reader
+from llmdata.errors import InputError
+from llmdata.storage.compressed import Damage, Reader, codec_of
 from llmdata.storage.layouts import to_document
+from llmdata.storage.place import Place
 from llmdata.storage.source import STAGE, digest_id
 
 MAX_LINE = 256_000_000
@@ -85,3 +87,14 @@ def _finish(offset: int, parts: list[bytes], length: int) -> tuple[int, bytes, s
     if length > MAX_LINE:
         return offset, f"a line of {length} bytes".encode(), "too_large"
     return offset, b"".join(parts), ""
+
+
+def read_lines(place: Place) -> Iterator[bytes]:
+    """The lines of a file of text, plain or compressed; raises InputError where it is damaged."""
+    with place.open() as stream:
+        codec = codec_of(stream.read(4))
+        stream.seek(0)
+        for offset, line, problem in _lines(stream, codec, 0):
+            if problem:
+                raise InputError(f"{place}: offset {offset}: {problem}: {line.decode('utf-8', 'replace')}")
+            yield line
