@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmdata.errors import InputError
+from llmdata.errors import ConfigError, InputError
 from llmdata.storage.manifest import (
     Manifest,
     Output,
+    check_stage,
     digest,
     find,
     forget,
@@ -89,3 +90,6 @@ def test_the_stage_stamp(tmp_path: Path) -> None:
     assert stamp_of(folder) is None
     save_stamp(folder, "clean", {"settings": {"a": 1}})
     assert stamp_of(folder) == {"stage": "clean", "settings": {"a": 1}}
+    check_stage(folder, "clean")
+    with pytest.raises(ConfigError, match="holds what the stage clean made, so train needs another folder"):
+        check_stage(folder, "train")

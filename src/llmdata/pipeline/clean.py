@@ -48,6 +48,7 @@ def run_clean(out: Place, config: CleanConfig, session: Session, *, rerun: bool 
     began = time.monotonic()
     pieces = _plan_input(config)
     state = _state(config, pieces, base)
+    manifest.check_stage(out, "clean")
     before = manifest.stamp_of(out)
     if before and before.get("state") != state:
         changes = _changes(before.get("state", {}), state)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from llmdata.errors import InputError
+from llmdata.errors import ConfigError, InputError
 from llmdata.storage.lock import PRIVATE
 from llmdata.storage.place import Place
 
@@ -122,6 +122,13 @@ def output_of(folder: Place, path: str, rows: int) -> Output:
 def save_stamp(folder: Place, stage: str, state: Mapping[str, Any]) -> None:
     """Write `.llmdata/stage.json`: the stage's name, settings and inputs, as the next run compares them."""
     (folder / PRIVATE / "stage.json").write_json({"stage": stage, **state})
+
+
+def check_stage(folder: Place, stage: str) -> None:
+    """Raise ConfigError if another stage writes into `folder`: `--rerun` would take its files for leftovers."""
+    found = (stamp_of(folder) or {}).get("stage", stage)
+    if found != stage:
+        raise ConfigError(f"{folder}: holds what the stage {found} made, so {stage} needs another folder")
 
 
 def stamp_of(folder: Place) -> dict[str, Any] | None:

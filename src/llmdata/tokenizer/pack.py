@@ -77,6 +77,7 @@ def tokenize(
         "tokenizer": encoding.digest,
         "config": config.model_dump(mode="json"),
     }
+    manifest.check_stage(out, STAGE)
     before = manifest.stamp_of(out)
     if before and before.get("state") != state:
         if not rerun:

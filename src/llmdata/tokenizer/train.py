@@ -72,6 +72,7 @@ def train_tokenizer(
     existing = config.name or config.path
     pieces = [] if existing else plan_pieces(inputs, layout=config.layout, text_column=config.text_column)
     state = {"inputs": describe_inputs(pieces, out), "config": config.model_dump(mode="json")}
+    manifest.check_stage(out, STAGE)
     before = manifest.stamp_of(out)
     if before and before.get("finished") and before.get("state") != state and not rerun:
         changes = describe_changes(STAGE, before.get("state", {}), state)

@@ -65,6 +65,7 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
         "shards": {name: [shard.sha256 for shard in split.shards] for name, split in sorted(index.splits.items())},
     }
     fingerprint = manifest.digest({"settings": settings, "tokens": source})
+    manifest.check_stage(out, TASK)
     finished, stamp = manifest.find(out, TASK), manifest.stamp_of(out)
     if rerun and (stamp is None or stamp.get("fingerprint") != fingerprint):
         _clear(out)
