@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SHOWN = 200
 """Rows of a query that people are shown; `--json` prints them all."""
 
+CLUSTERS, MEMBERS, CHARACTERS = 10, 3, 2000
+"""Of `--clusters`: how many are shown, how many documents of each, and how much of a text."""
+
 
 def inspect(
     path: Annotated[
@@ -28,6 +31,9 @@ def inspect(
         str | None, typer.Option(help="Show the first documents of which this holds, in SQL.", metavar="CONDITION")
     ] = None,
     rejected: Annotated[bool, typer.Option("--rejected", help="What was turned away: stage, reason, example.")] = False,
+    clusters: Annotated[
+        bool, typer.Option("--clusters", help="The largest clusters of duplicates, their texts side by side.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Recount every stage and check every digest.")] = False,
     trace: Annotated[
         str | None, typer.Option(help="Follow one document from its page to its tokens.", metavar="ID|URL")
@@ -48,6 +54,7 @@ def inspect(
       llmdata inspect corpus/final --sql "SELECT language, count(*) FROM docs GROUP BY 1"
       llmdata inspect corpus --where "text LIKE '%cookie%'" --sample 5
       llmdata inspect corpus --rejected
+      llmdata inspect corpus --clusters
       llmdata inspect runs/demo --verify
       llmdata inspect runs/demo --token train-00000.bin:123456
     """
@@ -55,7 +62,8 @@ def inspect(
         from llmdata.audit.folders import look_at
         from llmdata.errors import ConfigError
 
-        chosen = {"--sql": sql, "--rejected": rejected, "--verify": verify, "--trace": trace, "--token": token}
+        chosen = {"--sql": sql, "--rejected": rejected, "--clusters": clusters, "--verify": verify}
+        chosen |= {"--trace": trace, "--token": token}
         given = [option for option, value in chosen.items() if value]
         if len(given) > 1:
             raise ConfigError(f"{' and '.join(given)}: give one of these at a time")
@@ -64,6 +72,8 @@ def inspect(
             _query(source, sql, console)
         elif rejected:
             _rejected(source, console)
+        elif clusters:
+            _clusters(source, console)
         elif verify:
             _verify(source, session, console)
         elif trace or token:
@@ -179,6 +189,37 @@ def _rejected(source: Source, console: Console) -> None:
         stage, reason = (Text(printable(row[key])) for key in ("stage", "reason"))
         table.add_row(stage, reason, f"{row['documents']:,}", f"{row['share']:.2%}", example)
     console.render(table)
+
+
+def _clusters(source: Source, console: Console) -> None:
+    from dataclasses import asdict
+
+    from llmdata.audit.clusters import differences, largest_clusters
+    from llmdata.audit.look import printable
+
+    found = largest_clusters(source, CLUSTERS, MEMBERS)
+    console.result({"clusters": [asdict(cluster) for cluster in found]})
+    if console.json:
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    if not found:
+        console.render("No document was dropped as the duplicate of another.")
+    for cluster in found:
+        table = Table(title=Text(f"{cluster.stage}: {cluster.size:,} documents"), title_justify="left")
+        cells = []
+        model = printable(cluster.members[0]["text"] or "")[:CHARACTERS] if cluster.members else ""
+        for member in cluster.members:
+            name = printable(member["url"] or member["id"])
+            heading = Text(f"{name} (kept)" if member["kept"] else name, style="bold" if member["kept"] else "")
+            table.add_column(heading, ratio=1, overflow="fold")
+            cell = Text()
+            for piece, new in differences(model, printable(member["text"] or "")[:CHARACTERS]):
+                cell.append(piece + " ", style="bold yellow" if new else "")
+            cells.append(cell)
+        table.add_row(*cells)
+        console.render(table)
 
 
 def _verify(source: Source, session: Session, console: Console) -> None:
