@@ -9,6 +9,8 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of the console script."""
-    from llmdata.cli.app import app
-
+    try:
+        from llmdata.cli.app import app
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     app()

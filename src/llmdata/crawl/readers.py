@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Literal
 
 from llmdata.crawl.config import CrawlConfig
 from llmdata.crawl.fetch import Answer
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 LIMIT = 60.0
 """Seconds for one page: a hundred times what the largest takes."""
-START_METHOD = "spawn"
+START_METHOD: Literal["spawn", "forkserver"] = "spawn"
 """Not forkserver: there is one a process, and what it has loaded is for the stages that clean to say."""
 _LOOK = 0.5
 """Seconds between two looks at whether the crawl is over."""

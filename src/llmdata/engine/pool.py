@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from llmdata.engine.guard import IDLE, Casualty, Slot
-from llmdata.engine.session import Session
+from llmdata.engine.session import Session, deaf_children
 from llmdata.engine.state import RunState
 from llmdata.engine.worker import Failure, Order, serve
 from llmdata.errors import LlmdataError
@@ -81,7 +81,8 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, self.slot, function), daemon=True)
         try:
-            self.process.start()
+            with deaf_children():
+                self.process.start()
         except (OSError, EOFError):
             self.pipe.close()
             raise

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Protocol
 
@@ -80,6 +81,20 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started here hear neither Ctrl-C nor SIGTERM, which reach the whole group: who started them ends them.
+
+    They inherit the mask, so that it holds from their first moment. For this process the signals only wait.
+    """
+    resource_tracker.ensure_running()  # when multiprocessing starts it on the way, it unblocks both signals behind us
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(slots=True)
