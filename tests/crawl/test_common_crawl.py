@@ -35,7 +35,7 @@ class Mirror:
         self.pages = True
         self.ranges = True
         self.trouble: dict[str, list[Any]] = {}
-        """Per path, what the next answers do: a status, or the number of bytes after which the connection is cut."""
+        """Per path, what the next answers do: a status, a redirect, or after how many bytes to cut."""
         self.asked: Counter[str] = Counter()
         self.sent = 0
         self.address = ""
@@ -56,7 +56,9 @@ def serving() -> Iterator[Mirror]:
             mirror.asked[path] += 1
             trouble = mirror.trouble.get(path, [])
             act = trouble.pop(0) if trouble else None
-            if act in (403, 429, 500, 503):
+            if isinstance(act, str):
+                self.answer(302, b"", {"Location": act})
+            elif act in (403, 429, 500, 503):
                 self.answer(act, b"slow down", {"Retry-After": "0"})
             elif path.endswith("-index"):
                 self.look_up()
@@ -192,6 +194,16 @@ def test_a_part_that_is_complete_needs_no_more_bytes(mirror: Mirror, three: list
     assert files(mirror, tmp_path, source=address).fetched == 1
     assert mirror.sent == 0
     assert (tmp_path / three[0]).read_bytes() == data
+
+
+def test_redirects_are_followed_but_not_to_inner_addresses(mirror: Mirror, three: list[str], tmp_path: Path) -> None:
+    address = f"{mirror.address}{FOLDER}moved.warc.gz"
+    with serving() as inner:
+        mirror.trouble = {f"/{FOLDER}moved.warc.gz": [three[0], f"{inner.address}secret"]}
+        assert files(mirror, tmp_path, source=address).bytes == 300_000
+        with pytest.raises(InputError, match="private_address"):
+            files(mirror, tmp_path / "other", source=address)
+        assert inner.asked.total() == 0
 
 
 def test_one_missing_file_does_not_keep_the_others(mirror: Mirror, three: list[str], tmp_path: Path) -> None:

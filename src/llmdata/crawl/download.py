@@ -16,7 +16,7 @@ from llmdata import urls
 from llmdata.crawl import politeness
 from llmdata.crawl.address import AddressPolicy, is_loopback_name
 from llmdata.crawl.config import CrawlConfig
-from llmdata.crawl.fetch import CHUNK, Transport, kind_of, retry_after, user_agent
+from llmdata.crawl.fetch import CHUNK, REDIRECTS, Transport, kind_of, redirect_target, retry_after, user_agent
 from llmdata.crawl.watchdog import Watchdog
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError
@@ -27,6 +27,7 @@ PART = ".part"
 MAX_RECORD = 100_000_000
 """Bytes of one packed capture: a hundred times Common Crawl's largest."""
 MAX_BODY = 1_000_000_000
+MAX_REDIRECTS = 5
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _TEMPORARY = politeness.TRY_AGAIN | {403}  # Common Crawl answers 403 to who asks too fast
@@ -153,12 +154,19 @@ class Client:
         there: Callable[[], int] = int,
     ) -> None:
         """Have `take` take the answer; again as often as the settings allow attempts after which no more is `there`."""
-        failures, before = 0, there()
+        failures, before, hops = 0, there(), 0
         while True:
             self.session.stop.check()
             wait = 0.0
             try:
                 with self._transport.get(url, {**self._headers, **headers()}, self._config.timeout) as response:
+                    if response.status_code in REDIRECTS and hops < MAX_REDIRECTS:
+                        target = redirect_target(url, response)
+                        if not target:
+                            raise FailedError("redirect_no_location")
+                        self.check_contact([target])
+                        url, hops = target, hops + 1
+                        continue
                     if response.status_code in (200, 206, 416):
                         take(response)
                         return

@@ -149,7 +149,7 @@ class Fetcher:
             try:
                 for _ in range(MAX_ROBOTS_REDIRECTS + 1):
                     with self._send(url) as response:
-                        target = _target(url, response)
+                        target = redirect_target(url, response)
                         if response.status_code not in REDIRECTS or not target:
                             return response.status_code, self._read_text(response)
                     url = target
@@ -171,7 +171,7 @@ class Fetcher:
         answer.headers = [(name, value) for name, value in response.raw.headers.items()]
         answer.status_line = f"{response.status_code} {response.reason or ''}".strip()
         if response.status_code in REDIRECTS:
-            answer.kind, answer.location = "redirect", _target(answer.job.url, response)
+            answer.kind, answer.location = "redirect", redirect_target(answer.job.url, response)
             _drain(response)
             return
         if response.status_code != 200:
@@ -305,7 +305,7 @@ def _drain(response: requests.Response) -> None:
         left -= len(chunk)
 
 
-def _target(url: str, response: requests.Response) -> str:
+def redirect_target(url: str, response: requests.Response) -> str:
     """Where a redirect leads; empty if nowhere."""
     location = response.headers.get("Location", "").strip()
     with contextlib.suppress(UnicodeError):  # http.client reads Latin-1, servers send UTF-8

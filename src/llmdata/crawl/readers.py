@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Literal
 
 from llmdata.crawl.config import CrawlConfig
 from llmdata.crawl.fetch import Answer
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 
 LIMIT = 60.0
 """Seconds for one page: a hundred times what the largest takes."""
-START_METHOD: Literal["spawn", "forkserver"] = "spawn"
+START_METHOD = "spawn"
 """Not forkserver: there is one a process, and what it has loaded is for the stages that clean to say."""
 _LOOK = 0.5
 """Seconds between two looks at whether the crawl is over."""
@@ -120,7 +119,9 @@ class Readers:
 
     def _start(self) -> Connection:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
+        process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
+            target=_serve, args=(theirs, *self._arguments), daemon=True
+        )
         with deaf_children():
             process.start()
         self._processes[threading.get_ident()] = process
