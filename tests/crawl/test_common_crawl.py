@@ -20,6 +20,7 @@ from llmdata.crawl.common_crawl import Fetched, fetch_domain, fetch_files
 from llmdata.crawl.fetch import Answer, Job
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, InputError, StoppedEarly
+from llmdata.storage.manifest import Manifest
 from llmdata.storage.place import Place
 from tests.crawl import archives
 
@@ -194,6 +195,21 @@ def test_a_part_that_is_complete_needs_no_more_bytes(mirror: Mirror, three: list
     assert files(mirror, tmp_path, source=address).fetched == 1
     assert mirror.sent == 0
     assert (tmp_path / three[0]).read_bytes() == data
+
+
+def test_a_file_that_was_whole_when_the_command_was_killed_is_not_sent_again(
+    mirror: Mirror, three: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Manifest, folder: Place) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Manifest, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            files(mirror, tmp_path, limit=1)
+    assert files(mirror, tmp_path, limit=1).fetched == 1
+    assert mirror.asked[f"/{FOLDER}{three[0]}"] == 1
+    assert not list(tmp_path.glob("*.part*"))
 
 
 def test_redirects_are_followed_but_not_to_inner_addresses(mirror: Mirror, three: list[str], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 from llmdata import urls
 from llmdata.crawl import records
 from llmdata.crawl.config import CrawlConfig
-from llmdata.crawl.download import Client, FailedError
+from llmdata.crawl.download import Client, FailedError, settle
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage import manifest
@@ -83,6 +83,7 @@ def fetch_files(
                 continue
             known = manifest.Manifest(name, fingerprint, [{"address": address}], [manifest.output_of(out, name, 0)])
             known.save(out)
+            settle(out.local() / name)
             done.fetched += 1
         done.bytes += known.outputs[0].bytes
         session.progress.advance(_NAME, 1, MB=round(done.bytes / 1e6, 1))

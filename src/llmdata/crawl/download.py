@@ -100,10 +100,12 @@ class Client:
     def download(self, url: str, path: Path) -> None:
         """Fetch a whole file. What an earlier attempt left in `PATH.part` is kept if the server still has the same.
 
-        Raises FailedError.
+        Call `settle` when it is on record that the file is there. Raises FailedError.
         """
-        part, mark = Path(f"{path}{PART}"), Path(f"{path}{PART}.json")
+        part, mark = Path(f"{path}{PART}"), _mark(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and mark.exists() and Place.of(mark).read_json()["url"] == url:
+            return  # killed before it was on record
 
         def there() -> int:
             return part.stat().st_size if part.exists() else 0
@@ -144,7 +146,6 @@ class Client:
 
         self._try(url, resume, take, there)
         part.rename(path)
-        mark.unlink(missing_ok=True)
 
     def _try(
         self,
@@ -189,6 +190,15 @@ class Client:
         while (left := until - time.monotonic()) > 0:
             self.session.stop.check()
             time.sleep(min(left, 0.2))
+
+
+def settle(path: Path) -> None:
+    """Forget how `path` came, now that it is on record."""
+    _mark(path).unlink(missing_ok=True)
+
+
+def _mark(path: Path) -> Path:
+    return Path(f"{path}{PART}.json")
 
 
 def _body(response: requests.Response, limit: int) -> bytes:
