@@ -121,6 +121,17 @@ def test_a_stopped_crawl_has_whole_archives_and_goes_on(tmp_path: Path, number: 
     assert paths(tmp_path) == sorted(site)
 
 
+@pytest.mark.parametrize("limits", [{"max_bytes": 1000}, {"max_time": 1e-6}, {"max_pages": 2}])
+def test_a_limit_ends_the_crawl_by_name_and_a_wider_one_goes_on(tmp_path: Path, limits: dict[str, float]) -> None:
+    site: dict[str, Page] = {f"/{n}": page(f"/{n + 1}", text=f"{n} " * 300) for n in range(10)}
+    with serving(site) as server:
+        result = run(tmp_path, server.url("/0"), **limits)
+        assert result.ended == next(iter(limits))
+        assert result.pages < 10
+        assert run(tmp_path, server.url("/0")).pages == 10
+    archives.check(tmp_path)
+
+
 def test_archives_rotate(tmp_path: Path) -> None:
     site: dict[str, Page] = {f"/{n}": page(f"/{n + 1}", text=f"{n}") for n in range(12)}
     with serving(site) as server:
