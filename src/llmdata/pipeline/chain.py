@@ -87,9 +87,22 @@ def passes(stages: Sequence[str], keep_all: bool = False) -> list[Pass]:
 
 
 def make_filter(name: str, config: CleanConfig) -> Filter:
-    """The filter `name`, with its section of `config`."""
-    made: Filter = _class(FILTERS[name])(getattr(config, name))
-    return made
+    """The filter `name`, with its section of `config`, and with other settings for the languages that have them."""
+    stage = _class(FILTERS[name])
+    made: Filter = stage(getattr(config, name))
+    others = {language: stage(section) for language, section in config.sections_by_language(name).items()}
+    return ByLanguage(made, others) if others else made
+
+
+class ByLanguage:
+    """A filter with other settings for some languages, by what the stage `language` has found."""
+
+    def __init__(self, default: Filter, others: dict[str, Filter]) -> None:
+        self.name, self.version = default.name, default.version
+        self._default, self._others = default, others
+
+    def __call__(self, doc: Document) -> Document | Rejection:
+        return self._others.get(doc.language, self._default)(doc)
 
 
 def make_shuffle(name: str, config: CleanConfig) -> Shuffle:
@@ -104,9 +117,13 @@ def stage_state(name: str, config: CleanConfig) -> dict[str, Any]:
     Raises ConfigError if a file that the section names is not there.
     """
     stage, section = _class((FILTERS | SHUFFLES)[name]), getattr(config, name)
+    others = config.sections_by_language(name)
     state = {"stage": name, "version": stage.version, "config": section.model_dump(mode="json")}
+    if others:
+        state["config"]["by_language"] = {language: one.model_dump(mode="json") for language, one in others.items()}
     if hasattr(stage, "files"):
-        state["files"] = [[path.name, _sha256(path, path.stat().st_mtime_ns)] for path in stage.files(section)]
+        files = [path for one in (section, *others.values()) for path in stage.files(one)]
+        state["files"] = [[path.name, _sha256(path, path.stat().st_mtime_ns)] for path in files]
     return state
 
 

@@ -58,6 +58,11 @@ StageName = Literal[
     "pii",
 ]
 
+FilterName = Literal[
+    "gopher_repetition", "gopher_quality", "c4", "fineweb", "refinedweb", "bad_words", "quality", "pii"
+]
+"""Stages that can have other settings for a language: those that look at one text at a time."""
+
 
 class LimitsConfig(Section):
     """What one page may cost; a page that exceeds it is rejected with that reason."""
@@ -119,6 +124,24 @@ class CleanConfig(Section):
     span_dedup: SpanDedupConfig = SpanDedupConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     pii: PiiConfig = PiiConfig()
+    by_language: dict[str, dict[FilterName, dict[str, Any]]] = {}
+    """Other settings for documents of a language, as `zh: {gopher_quality: {min_stop_words: 0}}`; what is not named
+    stays as in the stage's own section. Stages before `language` know no languages."""
+
+    def sections_by_language(self, stage: str) -> dict[str, Section]:
+        """The sections of `stage` for the languages that have settings of their own."""
+        own: Section = getattr(self, stage)
+        found = {language: stages[stage] for language, stages in sorted(self.by_language.items()) if stage in stages}
+        return {
+            language: type(own).model_validate(own.model_dump(exclude_unset=True) | settings)
+            for language, settings in found.items()
+        }
+
+    @model_validator(mode="after")
+    def _languages_have_sound_settings(self) -> CleanConfig:
+        for stage in {stage for stages in self.by_language.values() for stage in stages}:
+            self.sections_by_language(stage)
+        return self
 
     @model_validator(mode="after")
     def _each_stage_once(self) -> CleanConfig:
