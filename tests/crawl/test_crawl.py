@@ -94,6 +94,27 @@ def test_a_finished_crawl_is_left_alone_and_a_limit_can_be_raised(tmp_path: Path
         archives.check(tmp_path)
 
 
+def test_progress_tells_pages_queue_hosts_and_errors_by_kind(tmp_path: Path) -> None:
+    class Record:
+        pages = 0
+        facts: dict[str, float | int | str] = {}
+
+        def start(self, stage: str, total: int | None, unit: str) -> None: ...
+        def finish(self, stage: str, **facts: float | int | str) -> None: ...
+        def note(self, message: str) -> None: ...
+        def advance(self, stage: str, count: int, **facts: float | int | str) -> None:
+            self.pages += count
+            self.facts = facts
+
+    session, progress = Session(), Record()
+    session.progress = progress
+    with serving({"/": page("/a", "/b", "/c"), "/a": page(text="a"), "/c": (410, {}, "")}) as server:
+        run(tmp_path, server.url("/"), session=session)
+    assert progress.pages == 2
+    assert progress.facts.items() >= {"queue": 0, "hosts_waiting": 0, "errors": 2}.items()
+    assert sorted(str(progress.facts["mostly"]).split(", ")) == ["http_404 1", "http_410 1"]
+
+
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, StoppedEarly), (signal.SIGINT, Interrupted)])
 def test_a_stopped_crawl_has_whole_archives_and_goes_on(tmp_path: Path, number: int, error: type[Exception]) -> None:
     session = Session()
@@ -201,6 +222,13 @@ def test_robots_status(
     with serving({"/robots.txt": (status, {}, ""), "/": page()}) as server:
         result = run(tmp_path, server.url("/"), retries=1, **settings)
     assert (result.pages, result.left_out) == (pages, left_out)
+
+
+def test_rules_for_other_crawlers_count_when_asked(tmp_path: Path) -> None:
+    site: dict[str, Page] = {"/robots.txt": "User-agent: CCBot\nDisallow: /a\n", "/": page("/a"), "/a": page(text="a")}
+    with serving(site) as server:
+        assert run(tmp_path / "1", server.url("/")).pages == 2
+        assert run(tmp_path / "2", server.url("/"), honour_agents=["CCBot", "GPTBot"]).left_out == {"robots": 1}
 
 
 def test_a_crawl_delay_beyond_the_limit_leaves_the_host_out(tmp_path: Path) -> None:

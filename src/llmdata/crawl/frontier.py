@@ -189,6 +189,11 @@ class Frontier:
         """Digest of the canonical form of URL number `url`."""
         return bytes(self._one("SELECT key FROM url WHERE id = ?", url))
 
+    def hosts_waiting(self, now: float) -> int:
+        """Hosts with a queue that have to be left alone for now, counted up to 10,000."""
+        waiting = "SELECT 1 FROM host WHERE queued > 0 AND due > ? LIMIT 10000"
+        return int(self._one(f"SELECT count(*) FROM ({waiting})", now))
+
     def next_due(self) -> float | None:
         """When the next host may be visited (Unix time); None if all queues are empty."""
         due: float | None = self._one("SELECT min(due) FROM host WHERE queued > 0")

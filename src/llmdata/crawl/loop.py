@@ -67,7 +67,8 @@ class Loop:
         self._seconds_before = float(frontier.recall("seconds") or 0)
         totals = frontier.totals()
         self._pages, self._bytes, self._queued = totals["pages"], totals["bytes"], totals["queued"]
-        self._errors = sum(frontier.counts()["errors"].values())
+        self._errors = Counter(frontier.counts()["errors"])
+        self._waiting = 0  # hosts that have to be left alone for now, as of the last commit
 
     def run(self) -> str:
         """Crawl until done, a limit is reached or the session is to stop; returns `done`, the limit, or `stopped`.
@@ -236,14 +237,21 @@ class Loop:
             self._hand_out()  # before the disk is waited for
         if not self._busy or time.monotonic() - self._committed > COMMIT_EVERY:
             self._commit()
-        facts = {"queue": self._queued, "MB": round(self._bytes / 1e6, 1), "errors": self._errors}
-        self._session.progress.advance("crawl", self._pages - pages, **facts)
+        self._tell(self._pages - pages)
+
+    def _tell(self, pages: int) -> None:
+        facts: dict[str, int | float | str] = {"queue": self._queued, "hosts_waiting": self._waiting}
+        facts |= {"MB": round(self._bytes / 1e6, 1), "errors": self._errors.total()}
+        if self._errors:
+            facts["mostly"] = ", ".join(f"{kind} {number}" for kind, number in self._errors.most_common(3))
+        self._session.progress.advance("crawl", pages, **facts)
 
     def _commit(self) -> None:
         self._archives.sync()
         self._frontier.remember("seconds", round(self._seconds, 3))
         self._frontier.commit()
         self._committed = time.monotonic()
+        self._waiting = self._frontier.hosts_waiting(time.time())
 
     def _answered(self, answer: Answer) -> None:
         """A fetch is over; its page, if it is one, is on the way to a reader."""
@@ -388,12 +396,14 @@ class Loop:
     def _settle(self, job: Job, state: int, reason: str = "") -> None:
         self._frontier.settle(job, state, reason)
         self._queued -= 1
-        self._errors += state == FAILED
+        if state == FAILED:
+            self._errors[reason] += 1
 
     def _give_up(self, host: int, state: int, reason: str) -> None:
         number = self._frontier.give_up(host, state, reason)
         self._queued -= number
-        self._errors += number if state == FAILED else 0
+        if state == FAILED:
+            self._errors[reason] += number
 
     def _warcinfo(self, name: str) -> bytes:
         config = self._config
