@@ -179,7 +179,8 @@ def _validation_message(
     for detail in error.errors(include_url=False):
         keys = tuple(str(part) for part in detail["loc"] if not _is_union_tag(part))
         option = next((text for path, text in overridden.items() if keys[: len(path)] == path), None)
-        where = f"--set {option}" if option else f"{name}:{_line_of(root, keys)}"
+        place = f"{name}:{_line_of(root, keys)}" if root else name  # options alone have no lines
+        where = f"--set {option}" if option else place
         lines.append(f"{where}: {'.'.join(keys)}: {_problem(model, keys, detail)}")
     return "\n".join(dict.fromkeys(lines))
 

@@ -39,8 +39,8 @@ def test_help_has_an_example(name: str, llmdata: Llmdata) -> None:
 
 
 def test_help_names_what_options_take_and_cuts_no_sentence(llmdata: Llmdata) -> None:
-    assert "..." not in llmdata("--help").stdout.partition("Commands:")[2]
-    assert "..." not in llmdata("tokenizer", "--help").stdout.partition("Commands:")[2]
+    assert "..." not in llmdata("--help", COLUMNS="80").stdout.partition("Commands:")[2]
+    assert "..." not in llmdata("tokenizer", "--help", COLUMNS="80").stdout.partition("Commands:")[2]
     for name in COMMANDS:
         assert not re.search(r"^ +(-., )?--\S+ <", llmdata(*name.split(), "--help").stdout, re.MULTILINE), name
 
@@ -95,6 +95,16 @@ def test_a_wrong_recipe_is_one_message_and_creates_nothing(
         ("generate missing", 1, "missing"),
         ("inspect missing", 1, "missing"),
         ("status missing", 1, "missing"),
+        ("run void.yaml", 2, "this recipe has no stage"),
+        ("run demo --limit -3", 2, "llmdata: --limit -3: input should be"),
+        ("clean pages.warc --out out --limit abc", 2, "llmdata: --limit abc: 'abc' is not a count"),
+        ("clean pages.warc --out out --stages magic", 2, "llmdata: --stages magic: input should be"),
+        ("crawl http://localhost/ --delay x --out out", 2, "llmdata: --delay x: 'x' is not a duration"),
+        ("crawl localhost --out out", 2, "llmdata: the command line: crawl: the seed 'localhost' is not"),
+        ("train tokens --model huge --out out", 2, "llmdata: --model huge: train: there is no model preset 'huge'"),
+        ("train work --out out", 1, "did you mean work/tokens?"),
+        ("clean pages.warc --out out --stages url", 1, "clean them with a chain that has the stage `extract`"),
+        ("tokenizer train pages.warc --out out", 1, "`llmdata clean` makes documents of them"),
         ("crawl --out out", 2, ""),
         ("clean", 2, ""),
         ("frobnicate", 2, "frobnicate"),
@@ -104,6 +114,10 @@ def test_bad_input_is_a_clear_error(
     arguments: str, exit_code: int, message: str, tmp_path: Path, llmdata: Llmdata
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "void.yaml").touch()
+    (tmp_path / "pages.warc").write_text("WARC/1.0\r\n")
+    (tmp_path / "work/tokens").mkdir(parents=True)
+    (tmp_path / "work/tokens/index.json").write_text("{}")
     failed = llmdata(*arguments.split(), check=exit_code)
     assert message in failed.stderr
     assert not (tmp_path / "out").exists()
@@ -144,6 +158,8 @@ def test_the_way_of_the_data_by_single_commands(warcs: Path, tmp_path: Path, llm
     assert text.startswith("The river")
     for folder in ("corpus", "distinct", "tokens"):
         llmdata("inspect", folder, "--verify")
+    refused = llmdata("clean", warcs, "--out", "tokens", "--rerun", check=2)
+    assert "holds what the stage tokenize made" in refused.stderr
 
 
 def test_from_a_website_to_tokens_and_back(tmp_path: Path, llmdata: Llmdata) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from llmdata.cli.common import Json, Verbose, command
 
-app = typer.Typer(no_args_is_help=True, help="Download published lists of addresses and words; look at what is there.")
+app = typer.Typer(no_args_is_help=True, help="Published lists of addresses and words.")
 
 
 @app.command()
@@ -16,7 +16,7 @@ def update(
     name: Annotated[str, typer.Argument(metavar="NAME", help="ut1 (addresses) or ldnoobw (words).")],
     category: Annotated[
         list[str] | None,
-        typer.Option(help="A category of ut1, a language of ldnoobw. Repeatable. [default: adult, en]"),
+        typer.Option(help="A category of ut1, a language of ldnoobw. Repeatable. [default: adult, en]", metavar="NAME"),
     ] = None,
     address: Annotated[
         str | None, typer.Option("--from", help="A mirror with the publisher's layout.", metavar="URL")

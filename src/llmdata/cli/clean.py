@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from llmdata.cli.common import Json, Layout, MaxTime, Out, Rerun, Settings, TextColumn, Verbose, Workers, command
+from llmdata.cli.common import (
+    Json,
+    Layout,
+    MaxTime,
+    Out,
+    Rerun,
+    Settings,
+    TextColumn,
+    Verbose,
+    Workers,
+    command,
+    named_by_options,
+)
 
 
 def clean(
@@ -51,11 +63,20 @@ def clean(
 
         # The recipe's own crawl and input give way to what stands on the command line.
         overrides = ["crawl=null", f"clean.input={_yaml(inputs)}"]
-        given = {"layout": layout, "text_column": text_column, "limit": limit, "language.model": lid_model}
-        overrides += [f"clean.{key}={value}" for key, value in given.items() if value is not None]
+        options = {
+            f"clean.{key}={value}": f"--{option} {value}"
+            for key, option, value in (
+                ("layout", "layout", layout),
+                ("text_column", "text-column", text_column),
+                ("limit", "limit", limit),
+                ("language.model", "lid-model", lid_model),
+            )
+            if value is not None
+        }
         if stages is not None:
-            overrides.append(f"clean.stages={_yaml([name.strip() for name in stages.split(',')])}")
-        config = load_recipe(recipe, [*overrides, *(settings or [])]).clean
+            options[f"clean.stages={_yaml([name.strip() for name in stages.split(',')])}"] = f"--stages {stages}"
+        with named_by_options(options):
+            config = load_recipe(recipe, [*overrides, *options, *(settings or [])]).clean
         if config is None:
             raise ConfigError(f"recipe {recipe} has no clean section")
         place = Place.of(out)

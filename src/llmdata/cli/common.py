@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import logging
 import os
+import re
 import select
 import sys
 import time
@@ -97,6 +98,19 @@ def command(
                 yield session, Console(json)
         finally:
             progress.close()
+
+
+@contextmanager
+def named_by_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Where a setting (KEY=VALUE) of `options` is wrong, let the message name the option that it came from."""
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        for setting, option in options.items():
+            escaped = option.replace("\\", r"\\")
+            message = re.sub(re.escape(f"--set {setting}: ") + r"[\w.]+(?=: )", escaped, message)
+        raise ConfigError(message) from None
 
 
 @contextmanager

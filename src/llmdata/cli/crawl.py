@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdata.cli.common import Json, MaxTime, Out, Rerun, Verbose, Workers, command, set_option
+from llmdata.cli.common import Json, MaxTime, Out, Rerun, Verbose, Workers, command, named_by_options, set_option
 from llmdata.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ def crawl(
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Connect to private and loopback addresses.")
     ] = False,
+    honour_agents: Annotated[
+        list[str] | None,
+        typer.Option(help="Obey what robots.txt says to this crawler, too, e.g. CCBot, GPTBot.", metavar="AGENT"),
+    ] = None,
     sitemaps: Annotated[
         bool, typer.Option("--sitemaps", help="Fetch the sitemaps that robots.txt names, too.")
     ] = False,
@@ -108,6 +112,7 @@ def crawl(
             "connections": connections,
             "contact": contact,
             "allow_private": allow_private or None,
+            "honour_agents": honour_agents,
             "sitemaps": sitemaps or None,
         }
         if common_crawl is not None:
@@ -163,13 +168,14 @@ def _config(given: dict[str, Any], settings: list[str]) -> CrawlConfig:
     from llmdata.crawl.config import CrawlConfig
 
     # JSON is YAML, and quotes whatever needs quotes; a bare number stays a number.
-    overrides = [
-        f"crawl.{key}={value if isinstance(value, str) else json.dumps(value)}"
+    options = {
+        f"crawl.{key}={value if isinstance(value, str) else json.dumps(value)}": f"--{key.replace('_', '-')} {value}"
         for key, value in given.items()
         if value not in (None, [])
-    ]
+    }
     section = create_model("CrawlOptions", __base__=Section, crawl=(CrawlConfig, CrawlConfig()))
-    config: CrawlConfig = parse(section, "", "the command line", [*overrides, *settings]).crawl  # type: ignore[attr-defined]
+    with named_by_options(options):
+        config: CrawlConfig = parse(section, "", "the command line", [*options, *settings]).crawl  # type: ignore[attr-defined]
     return config
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdata.cli.common import Console, Json, MaxTime, Rerun, Settings, Verbose, Workers, command
+from llmdata.cli.common import Console, Json, MaxTime, Rerun, Settings, Verbose, Workers, command, named_by_options
 
 if TYPE_CHECKING:
     from llmdata.pipeline.recipe import Recipe
@@ -53,10 +53,12 @@ def run(
         from llmdata.storage.place import Place
 
         overrides = list(settings or [])
+        options = {}
         if limit is not None:
             crawls = load_recipe(recipe, overrides).crawl is not None
-            overrides.append(f"{'crawl.max_pages' if crawls else 'clean.limit'}={limit}")
-        loaded = load_recipe(recipe, overrides)
+            options = {f"{'crawl.max_pages' if crawls else 'clean.limit'}={limit}": f"--limit {limit}"}
+        with named_by_options(options):
+            loaded = load_recipe(recipe, [*overrides, *options])
         place = Place.of(workdir or str(Path("runs") / (loaded.name or find_recipe(recipe).stem)))
         if dry_run:
             _show_plan(loaded, runs.plan(loaded, place, until), place, console)

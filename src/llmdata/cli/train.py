@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmdata.cli.common import Console, Json, MaxTime, Out, Rerun, Verbose, command, set_option
+from llmdata.cli.common import Console, Json, MaxTime, Out, Rerun, Verbose, command, named_by_options, set_option
 
 if TYPE_CHECKING:
     from llmdata.train import TrainConfig, TrainResult
@@ -99,7 +99,9 @@ def load_config(model: str | None, steps: int | None, settings: list[str]) -> Tr
     if steps is not None:
         overrides += ["train.loop.tokens=null", f"train.loop.steps={steps}"]
     if model is None or model in PRESETS or not (Path(model).suffix in {".yaml", ".yml"} or Path(model).exists()):
-        return parse(Recipe, "", "--model", [f"train.model={model or 'demo'}", *overrides]).train
+        preset = f"train.model={model or 'demo'}"
+        with named_by_options({preset: f"--model {model}"}):
+            return parse(Recipe, "", f"--model {model}", [preset, *overrides]).train
     path = Path(model)
     try:
         source = path.read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from llmdata.pipeline.chain import READ, Pass, make_shuffle, passes, stage_state
 from llmdata.pipeline.recipe import CleanConfig
 from llmdata.pipeline.task import PassTask, run_pass_task
 from llmdata.storage import manifest
-from llmdata.storage.inputs import Piece, plan_pieces
+from llmdata.storage.inputs import Piece, plan_pieces, refuse_pages
 from llmdata.storage.lock import PRIVATE
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.place import Place, remove_partials
@@ -127,7 +127,12 @@ def plan_clean(out: Place, config: CleanConfig, *, base: str = "") -> list[PassP
 def _plan_input(config: CleanConfig) -> list[Piece]:
     if not config.input:
         raise ConfigError("there is no input: name files or folders, or set clean.input in the recipe")
-    return plan_pieces(config.input, layout=config.layout, text_column=config.text_column, task_bytes=config.task_bytes)
+    pieces = plan_pieces(
+        config.input, layout=config.layout, text_column=config.text_column, task_bytes=config.task_bytes
+    )
+    if "extract" not in config.stages:
+        refuse_pages(pieces, config.layout, "clean them with a chain that has the stage `extract`")
+    return pieces
 
 
 def _state(config: CleanConfig, pieces: Sequence[Piece], base: str) -> dict[str, Any]:

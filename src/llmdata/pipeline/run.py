@@ -51,6 +51,8 @@ class StagePlan:
 def stages_of(recipe: Recipe, until: str | None = None) -> list[Stage]:
     """The stages that the recipe has a section for, up to `until`."""
     stages: list[Stage] = [stage for stage in FOLDERS if getattr(recipe, stage) is not None]
+    if not stages:
+        raise ConfigError(f"this recipe has no stage; give it a section for some of {', '.join(FOLDERS)}")
     if until is None:
         return stages
     if until not in FOLDERS:

@@ -75,6 +75,13 @@ def plan_pieces(
     return [piece for file in pieces.values() for piece in file]
 
 
+def refuse_pages(pieces: Sequence[Piece], layout: str, advice: str) -> None:
+    """Raise InputError for WARC among `pieces`: pages have no text before it is extracted, and would all be empty."""
+    page = next((piece for piece in pieces if piece.format == "warc" and layout != "wet"), None)
+    if page is not None:
+        raise InputError(f"{page.path}: WARC holds pages, whose text is not extracted yet; {advice}")
+
+
 def read_piece(piece: Piece) -> Iterator[Document | Rejection]:
     """Every document candidate of `piece`, or why it cannot be one (stage "read")."""
     with Place.of(piece.path).open() as stream:

@@ -73,7 +73,9 @@ def load_index(folder: Place) -> TokenIndex:
     """Read `folder/index.json`; raises InputError if there is none or it is not an index."""
     path = folder / INDEX
     if not path.exists():
-        raise InputError(f"{folder}: no {INDEX}, so no folder of tokens; `llmdata tokenize … --out {folder}` makes one")
+        inside = folder / "tokens"
+        hint = f"did you mean {inside}?" if (inside / INDEX).exists() else "`llmdata tokenize` makes one"
+        raise InputError(f"{folder}: no folder of tokens ({INDEX} is missing); {hint}")
     value = path.read_json()
     try:
         splits = {

@@ -20,7 +20,7 @@ from llmdata.errors import ChangedError, ConfigError, InputError
 from llmdata.storage import manifest
 from llmdata.storage.encoding import load_encoding
 from llmdata.storage.encoding_kinds import Encoding
-from llmdata.storage.inputs import Piece, plan_pieces
+from llmdata.storage.inputs import Piece, plan_pieces, refuse_pages
 from llmdata.storage.lock import PRIVATE
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.parquet import read_batches
@@ -101,7 +101,9 @@ def tokenize(
 
 
 def _plan(inputs: Sequence[Place | str], config: TokenizeConfig) -> list[Piece]:
-    return plan_pieces(inputs, layout=config.layout, text_column=config.text_column, task_bytes=config.task_bytes)
+    pieces = plan_pieces(inputs, layout=config.layout, text_column=config.text_column, task_bytes=config.task_bytes)
+    refuse_pages(pieces, config.layout, "`llmdata clean` makes documents of them")
+    return pieces
 
 
 def _encode(

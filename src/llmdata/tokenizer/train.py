@@ -27,7 +27,7 @@ from llmdata.storage.encoding_kinds import (
     panic_as_error,
 )
 from llmdata.storage.encoding_names import resolve_pattern
-from llmdata.storage.inputs import Piece, plan_pieces, read_piece
+from llmdata.storage.inputs import Piece, plan_pieces, read_piece, refuse_pages
 from llmdata.storage.parquet import open_parquet
 from llmdata.storage.place import Place
 from llmdata.tokenizer.config import TokenizerConfig
@@ -71,6 +71,7 @@ def train_tokenizer(
     began = time.monotonic()
     existing = config.name or config.path
     pieces = [] if existing else plan_pieces(inputs, layout=config.layout, text_column=config.text_column)
+    refuse_pages(pieces, config.layout, "`llmdata clean` makes documents of them")
     state = {"inputs": describe_inputs(pieces, out), "config": config.model_dump(mode="json")}
     manifest.check_stage(out, STAGE)
     before = manifest.stamp_of(out)
@@ -148,7 +149,8 @@ class Corpus:
             yield from cut_runs(doc.text)
         self.session.progress.advance(STAGE, index - shown, megabytes=self.bytes // 1_000_000)
         if not self.bytes:
-            raise InputError(f"no text to train a tokenizer on: {self.documents} documents, all empty")
+            where = ", ".join(dict.fromkeys(piece.path for piece in self.pieces[:3]))
+            raise InputError(f"{where}: no text to train a tokenizer on, {self.documents} documents, all empty")
 
     def _hold(self, key: int, text: str, size: int) -> None:
         """Keep the texts of the smallest hashes: a sample that does not depend on their order."""

@@ -91,7 +91,8 @@ def find_checkpoint(run: Place, checkpoint: str = "last") -> tuple[Place, Place]
     folder = next((place for place in (run, run / "model") if (place / MODEL).exists()), None)
     if folder is None:
         raise InputError(
-            f"{run}: no trained model here ({MODEL} is missing); `llmdata train TOKENS --out {run}` makes one"
+            f"{run}: no trained model here ({MODEL} is missing, also in {run / 'model'}); `llmdata train` makes one, "
+            "as does `llmdata run` where the recipe has a section train"
         )
     from llmdata.train.checkpoint import best_of, checkpoints, step_of
 
