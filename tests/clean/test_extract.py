@@ -214,3 +214,38 @@ def test_the_settings_import_fast() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+SENTENCE = (
+    "<p>The {} over the river was built long ago, and people of the village have told stories of it ever since.</p>"
+)
+STRUCTURED = f"""<html><body><article><h1>Bridge</h1>{SENTENCE.format("bridge")}{SENTENCE.format("road")}
+<ul><li>First point<ul><li>Inner point</li></ul></li><li>Second point</li></ul><ol><li>Step one</li></ol>
+<pre><code>def cross(bridge):
+    if bridge.open:
+        return True
+</code></pre>
+<table><tr><th>Year</th><th>Height</th></tr><tr><td>1901</td><td>12 m</td></tr>
+<tr><td>1950</td><td><table><tr><td>before</td><td>13 m</td></tr><tr><td>after</td><td>15 m</td></tr></table></td></tr>
+</table>{SENTENCE.format("tunnel")}{SENTENCE.format("ferry")}</article></body></html>"""
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_tables_in_tables_and_code_stay_readable(extractor: str) -> None:
+    found = extract(page(STRUCTURED), extractor=extractor)
+    assert isinstance(found, Document)
+    assert "def cross(bridge):\n    if bridge.open:\n        return True" in found.text
+    lines = [line.replace("|", " ").split() for line in found.text.splitlines()]
+    rows = (["Year", "Height"], ["1901", "12", "m"], ["before", "13", "m"], ["after", "15", "m"])
+    places = [lines.index(row) for row in rows]
+    assert places == sorted(places)
+    assert ["1950"] in lines
+
+
+@pytest.mark.parametrize("extractor", ["trafilatura", "plain"])  # resiliparse takes a short list for a menu
+def test_lists_in_lists_stay_readable(extractor: str) -> None:
+    found = extract(page(STRUCTURED), extractor=extractor)
+    assert isinstance(found, Document)
+    lines = found.text.splitlines()
+    indents = {name: next(line.index(name) for line in lines if name in line) for name in ("First", "Inner", "Second")}
+    assert indents["Inner"] > indents["First"] == indents["Second"]
