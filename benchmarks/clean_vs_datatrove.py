@@ -10,9 +10,9 @@ command to its end, imports included; memory is the sum of the proportional set 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -30,12 +30,16 @@ AFTER_EXTRACTION = "language,gopher_repetition,gopher_quality,c4,fineweb,minhash
 JUDGES = ("language", "gopher_repetition", "gopher_quality", "c4", "fineweb")
 
 
-class Peak(threading.Thread):
-    """Peak memory of a process and its children, in MB, looked at five times a second."""
+class Watch(threading.Thread):
+    """Peak memory (MB) and CPU seconds of a process and its children, looked at five times a second.
+
+    The kernel's own sum of CPU time leaves out workers that hang on a server.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.root, self.mb, self.over = psutil.Process(pid), 0.0, threading.Event()
+        self._cpu: dict[psutil.Process, float] = {}
 
     def run(self) -> None:
         while not self.over.wait(0.2):
@@ -44,6 +48,14 @@ class Peak(threading.Thread):
             except psutil.Error:
                 return
             self.mb = max(self.mb, sum(map(_pss, tree)))
+            for process in tree:
+                with contextlib.suppress(psutil.Error):
+                    times = process.cpu_times()
+                    self._cpu[process] = times.user + times.system
+
+    @property
+    def cpu(self) -> float:
+        return sum(self._cpu.values())
 
 
 def _pss(process: psutil.Process) -> float:
@@ -56,24 +68,19 @@ def _pss(process: psutil.Process) -> float:
 
 def timed(command: list[str], **environment: str) -> dict[str, Any]:
     """Run `command`: seconds, peak memory, the load before, and the last JSON object that it printed."""
-    load, cpu = os.getloadavg()[0], _cpu_of_children()
+    load = os.getloadavg()[0]
     began = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **environment}
     ) as process:
-        peak = Peak(process.pid)
-        peak.start()
+        watch = Watch(process.pid)
+        watch.start()
         shown = process.communicate()[0]
-    peak.over.set()
+    watch.over.set()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    seconds, cpu = time.perf_counter() - began, _cpu_of_children() - cpu
-    return {"seconds": seconds, "cpu": cpu, "peak_mb": peak.mb, "load": load, "shown": shown}
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "cpu": watch.cpu, "peak_mb": watch.mb, "load": load, "shown": shown}
 
 
 def trafilatura_alone(archive: str) -> int:
@@ -144,8 +151,6 @@ def speed(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
         count = rows[0]["documents"]
         add("datatrove", [*peer, "--workers", str(WORKERS)], lambda shown: count)
         report = json.loads((work / "peer" / "report.json").read_text())
-        rows[-1]["cpu"] = report["cpu_seconds"]  # its workers hang on a server, which the kernel's sum leaves out
-        show(rows[-1])
         rows.append({"run": "datatrove after extraction", **_after_extraction(report)})
         show(rows[-1])
     return rows
@@ -197,7 +202,7 @@ def agreement(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     result = {}
     for name in (*JUDGES, "pii"):
         judge = make_filter(name, config)
-        apart = []
+        apart: list[list[object]] = []
         for doc, peer in zip(docs, theirs, strict=True):
             outcome = judge(Document(text=doc.text))
             if name == "pii":
