@@ -47,6 +47,21 @@ def test_a_bar_ends_full_and_says_its_figures(capsys: pytest.CaptureFixture[str]
     assert "something to know" in capsys.readouterr().err
 
 
+def test_a_narrow_terminal_shows_fewer_figures_and_the_whole_count(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    progress = BarProgress()
+    progress.start("train", 1200, "steps")
+    progress.advance("train", 1200, loss=4.123, val_loss=4.234, tokens_per_second=12345, learning_rate=0.001)
+    progress.finish("train")
+    shown = capsys.readouterr().err
+    assert "1200/1200 steps" in shown
+    assert "loss 4.123" in shown
+    assert "learning rate" not in shown
+    assert max(map(len, shown.splitlines())) <= 77
+
+
 def test_bars_that_an_error_ends_stay_above_its_message(capsys: pytest.CaptureFixture[str]) -> None:
     progress = BarProgress()
     progress.start("clean", 4, "tasks")

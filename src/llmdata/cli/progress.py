@@ -16,7 +16,7 @@ Fact = float | int | str
 
 
 def _show(facts: dict[str, Fact]) -> str:
-    return " · ".join(f"{name} {_number(value)}" for name, value in facts.items())
+    return " · ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in facts.items())
 
 
 def _number(value: Fact) -> str:
@@ -96,6 +96,10 @@ class JsonProgress(LineProgress):
         print(json.dumps(record, ensure_ascii=False), file=sys.stderr, flush=True)
 
 
+def _bar_width(terminal: int) -> int:
+    return 30 if terminal >= 110 else 16
+
+
 class BarProgress:
     """One bar a stage, drawn by rich on stderr."""
 
@@ -109,14 +113,15 @@ class BarProgress:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+            console = Console(stderr=True)
             self._rich = Progress(
                 TextColumn("{task.description:<16}"),  # as long as "minhash clusters"
-                BarColumn(bar_width=30),
+                BarColumn(bar_width=_bar_width(console.width)),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[unit]}"),
                 TimeRemainingColumn(elapsed_when_finished=True),
                 TextColumn("[dim]{task.fields[facts]}"),
-                console=Console(stderr=True),
+                console=console,
             )
             self._rich.start()
         return self._rich
@@ -128,15 +133,32 @@ class BarProgress:
     def advance(self, stage: str, count: int, **facts: Fact) -> None:
         if stage in self._bars:
             self._facts[stage].update(facts)
-            self._bar().update(self._bars[stage], advance=count, facts=_show(self._facts[stage]))
+            self._bar().update(self._bars[stage], advance=count, facts=self._fit(stage, self._facts[stage]))
 
     def finish(self, stage: str, **facts: Fact) -> None:
         if stage in self._bars:
+            shown = self._fit(stage, self._facts.pop(stage) | facts)
             bar, task = self._bar(), self._bars.pop(stage)
             done = next(item.completed for item in bar.tasks if item.id == task)
-            bar.update(task, total=done or 1, completed=done or 1, facts=_show(self._facts.pop(stage) | facts))
+            bar.update(task, total=done or 1, completed=done or 1, facts=shown)
         if not self._bars:
             self.close()
+
+    def _fit(self, stage: str, facts: dict[str, Fact]) -> str:
+        """As many of `facts` as the line has room for, so that bar and counts keep theirs.
+
+        Three columns stay free: behind a full line the `^C` of a terminal would wrap, and leave a copy of the line.
+        """
+        bars = self._bar()
+        task = next(item for item in bars.tasks if item.id == self._bars[stage])
+        width = bars.console.width
+        counts = len(f"{task.total or task.completed:.0f}") * 2 + 1
+        columns = (max(16, len(stage)), _bar_width(width), counts, len(task.fields["unit"]), len("0:00:00"))
+        room = width - 3 - sum(columns) - len(columns)
+        shown = list(facts.items())
+        while shown and len(_show(dict(shown))) > room:
+            shown.pop()
+        return _show(dict(shown))
 
     def note(self, message: str) -> None:
         if self._rich is not None:
