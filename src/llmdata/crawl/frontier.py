@@ -115,7 +115,10 @@ class Frontier:
             raise InputError(f"{path}: not the frontier of a crawl: {error}") from None
         if version != VERSION:
             self._db.close()
-            raise InputError(f"{path}: made by another version of llmdata (format {version}, this one has {VERSION})")
+            raise InputError(
+                f"{path}: made by another version of llmdata (format {version}, this one has {VERSION}). Go on with "
+                f"that version, or remove {path.parent} and crawl anew."
+            )
         self.commit()
         self._host_id = lru_cache(maxsize=4096)(self._find_host)
 
