@@ -4,7 +4,7 @@
 
 FOLDER holds the pages, e.g. `usr/share/doc/debian-handbook/html` of Debian's debian-handbook, unpacked with `dpkg -x`;
 each file that fits `--start` is a seed. Without FOLDER there is nothing to do. DIR, the `bin` folder of an environment
-with warcio and pywb, has `warcio check` and `cdx-indexer` read the archives, too.
+with warcio and pywb, has `warcio check` and `cdx-indexer` read the archives, and FastWARC, too.
 """
 
 from __future__ import annotations
@@ -58,7 +58,18 @@ def check(out: Path, outsiders: Path) -> None:
     theirs = [line for line in index.stdout.splitlines() if "{" in line]
     ours = (out / "index.cdxj").read_text().splitlines()
     places = [{place(line) for line in lines} for lines in (theirs, ours)]
-    print(json.dumps({"warcio_check": checked.returncode, "cdx_lines": len(theirs), "same": places[0] == places[1]}))
+    seen = sum(records_by_fastwarc(path) for path in archives)
+    same = places[0] == places[1]
+    print(json.dumps({"warcio_check": checked.returncode, "fastwarc": seen, "pywb": len(theirs), "same_index": same}))
+
+
+def records_by_fastwarc(path: str) -> int:
+    """Captures that FastWARC finds, with the digest of the whole record as it should be."""
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+    wanted = WarcRecordType.response | WarcRecordType.revisit
+    with open(path, "rb") as stream:
+        return sum(record.verify_block_digest() for record in ArchiveIterator(stream, wanted, parse_http=False))
 
 
 def place(line: str) -> tuple[str, str, str]:
