@@ -1,4 +1,4 @@
-# make demo | test | lint | format | chaos | bench | schema | docs | constraints | clean
+# make demo | test | lint | format | chaos | bench | schema | docs | picture | constraints | clean
 #
 # Everything happens in .venv, made by plain Python and pip.
 #
@@ -15,7 +15,7 @@ RUN := demo$(addprefix -,$(SITE))
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: .venv demo test lint format chaos bench schema docs constraints clean
+.PHONY: .venv demo test lint format chaos bench schema docs picture constraints clean
 
 .venv: .venv/.installed
 
@@ -61,6 +61,14 @@ schema: .venv/.installed
 
 docs: schema
 	$(BIN)/typer llmdata.cli.app utils docs --name llmdata --output docs/commands.md
+
+# The README's picture, docs/demo.svg: a demo run in a folder of its own, as a terminal of 110 columns shows it.
+picture: .venv/.installed
+	rm -rf runs/picture
+	mkdir -p runs/picture
+	cd runs/picture && TERM=xterm-256color COLUMNS=110 \
+	  script --quiet --return --command "$(CURDIR)/$(BIN)/llmdata run demo" typescript
+	$(BIN)/python docs/picture.py runs/picture/typescript docs/demo.svg
 
 # After testing with newer packages: pin what .venv holds. Local builds (+cpu) stay the installer's choice.
 constraints: .venv/.installed-dev
