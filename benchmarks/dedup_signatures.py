@@ -79,7 +79,8 @@ def main() -> None:
 
     report("ours, 64 bits", ours(64), np.asarray)
     report("ours, 32 bits", ours(32), np.asarray)
-    subprocess.run([sys.argv[1], "-c", PEER, str(Path(__file__).resolve())], check=True)
+    if len(sys.argv) > 1:
+        subprocess.run([sys.argv[1], "-c", PEER, str(Path(__file__).resolve())], check=True)
     made = MinHash(VALUES, hashfunc=int)
     shingles = np.random.default_rng(1).integers(0, 2**32, SHINGLES).tolist()
     began = time.process_time()

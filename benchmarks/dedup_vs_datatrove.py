@@ -59,6 +59,9 @@ if __name__ == "__main__":
 
 
 def main() -> None:
+    if len(sys.argv) < 2:
+        print(f"Name the Python of an environment with datatrove.\n{__doc__}")
+        return
     peer = sys.argv[1]
     docs = corpus()
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OLDEST = -(1 << 63)
+_HUGE = 1e300
 _SCORES = ("language_score", "token_count")
 
 
@@ -41,9 +42,9 @@ def _score(doc: Document, name: str) -> float:
     if name not in _SCORES:
         for key in [name] if name in doc.metadata else name.split("."):
             value = value.get(key) if isinstance(value, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return -math.inf
-    return float(value) if abs(value) < 1e300 else math.copysign(math.inf, value)
+    return float(min(max(value, -_HUGE), _HUGE))
 
 
 def microseconds(date: str) -> int:
