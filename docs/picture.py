@@ -12,7 +12,7 @@ from rich.text import Text
 
 COMMAND = "llmdata run demo"
 WIDTH = 110
-SAMPLE_LINES = 4
+SAMPLE_LINES = 6
 """Lines of each text by the model that the picture has room for."""
 
 _CONTROL = re.compile(r"\x1b\[(\d*)([AK])|\x1b\[\?25[hl]|\r|\n")
@@ -40,7 +40,7 @@ def screen(output: str) -> list[str]:
 
 
 def shorten(lines: list[Text]) -> list[Text]:
-    """`lines` without those on either side of the run, and with the beginning of each text by the model."""
+    """`lines` without those on either side of the run, and of each text by the model the beginning."""
     shown: list[Text] = []
     room = None
     for line in lines:
@@ -53,11 +53,13 @@ def shorten(lines: list[Text]) -> list[Text]:
             room = None
         elif room is not None and text:
             room -= 1
+            if room == -1:
+                shown[-1] = Text(f"{shown[-1].plain.rstrip()[: WIDTH - 2]} …")
             if room < 0:
                 continue
-            if room == 0:
-                line = Text.assemble(line[: WIDTH - 2].plain.rstrip(), " …")
         shown.append(line)
+    while shown and not shown[-1].plain.strip():
+        shown.pop()
     return shown
 
 
