@@ -119,7 +119,7 @@ def test_training_tells_good_from_bad(tmp_path: Path) -> None:
     out = tmp_path / "models" / "quality.bin"
     import fasttext
 
-    settings = QualityTrainConfig(dimension=8, buckets=1000)
+    settings = QualityTrainConfig(buckets=20_000)
     if not hasattr(fasttext, "train_supervised"):
         with pytest.raises(ConfigError, match="needs the full fastText"):
             train_quality([good], [bad], out, settings, Session(workers=1))

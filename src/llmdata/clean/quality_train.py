@@ -57,17 +57,23 @@ def train_quality(
         held_out, counts = _write_lines(Path(scratch), {"good": good, "bad": bad}, config.documents, session)
         session.progress.advance(stage, 1)
         session.stop.check()
-        model = trainer(
-            input=str(Path(scratch, "train.txt")),
-            wordNgrams=config.word_n_grams,
-            dim=config.dimension,
-            epoch=config.epochs,
-            lr=config.learning_rate,
-            minCount=config.min_count,
-            bucket=config.buckets,
-            thread=config.threads,
-            verbose=0,
-        )
+        try:
+            model = trainer(
+                input=str(Path(scratch, "train.txt")),
+                wordNgrams=config.word_n_grams,
+                dim=config.dimension,
+                epoch=config.epochs,
+                lr=config.learning_rate,
+                minCount=config.min_count,
+                bucket=config.buckets,
+                thread=config.threads,
+                verbose=0,
+            )
+        except RuntimeError as error:  # "Encountered NaN"
+            raise InputError(
+                f"quality train: fastText gave up: {error}; give more texts, a smaller learning_rate or the default "
+                "dimension"
+            ) from None
         made = Path(scratch, "model.bin")
         model.save_model(str(made))
         session.progress.advance(stage, 1)
