@@ -73,7 +73,7 @@ def show_samples(result: TrainResult, console: Console) -> None:
     for when, sample in (("before training", result.sample_before), ("after training", result.sample_after)):
         if sample is not None:
             console.render(Text(f"\nWhat the model writes {when}", style="bold"))
-            console.render(Padding(Text(printable(sample).strip()), (0, 2)))
+            console.render(Padding(Text(printable(sample).strip()), (0, 2), expand=False))
 
 
 def load_config(model: str | None, steps: int | None, settings: list[str]) -> TrainConfig:
