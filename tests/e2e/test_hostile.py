@@ -46,6 +46,10 @@ def reasons_of(out: Path) -> dict[tuple[str, str], str]:
     return {(row["url"], row["stage"]): row["reason"] for row in table.select(["url", "stage", "reason"]).to_pylist()}
 
 
+def texts_of(out: Path) -> list[str]:
+    return sorted(pq.read_table(out / "final", columns=["text"])["text"].to_pylist())
+
+
 def rows_of(funnel: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["stage"]: row for row in funnel["stages"]}
 
@@ -239,6 +243,18 @@ def test_a_changed_limit_is_a_change(cleaned: tuple[Path, list[str]], llmdata: L
     _, arguments = cleaned
     changed = [*arguments, "--set", "clean.limits.cpu_seconds=60"]
     assert "clean.limits was" in llmdata(*changed, check=2).stderr
+
+
+def test_keep_all_ends_with_the_same_documents(finished: Path, warcs: Path, tmp_path: Path, llmdata: Llmdata) -> None:
+    llmdata("clean", warcs, "--out", "out", "--stages", f"url,{STAGES}", "--set", "clean.keep=all")
+    assert [path.name for path in sorted((tmp_path / "out").glob("0*"))] == ["01-extract"]
+    assert texts_of(tmp_path / "out") == texts_of(finished)
+
+
+@pytest.mark.parametrize("stages", ["url_dedup,extract", "url,language,extract"])
+def test_pages_are_not_judged_before_they_have_a_text(stages: str, warcs: Path, llmdata: Llmdata) -> None:
+    refused = llmdata("clean", warcs, "--out", "out", "--stages", stages, check=1)
+    assert "put the stage `extract` before" in refused.stderr
 
 
 def test_keep_final_leaves_the_last_pass_alone(warcs: Path, tmp_path: Path, llmdata: Llmdata) -> None:

@@ -32,8 +32,14 @@ from llmdata.pipeline.clean import _spread
         (
             "url extract minhash pii",
             True,
-            ["01-url: - url -", "02-extract: - extract minhash", "final: minhash pii -"],
+            ["01-extract: - url,extract minhash", "final: minhash pii -"],
         ),
+        (
+            "url extract language c4",
+            True,
+            ["01-extract: - url,extract -", "02-language: - language -", "final: - c4 -"],
+        ),
+        ("url language", True, ["01-url: - url -", "final: - language -"]),
         ("", False, ["final: -  -"]),
     ],
 )

@@ -69,14 +69,18 @@ class Pass:
 
 
 def passes(stages: Sequence[str], keep_all: bool = False) -> list[Pass]:
-    """Cut a chain into passes: after each shuffle, and with `keep_all` after each stage."""
+    """Cut a chain into passes: after each shuffle, and with `keep_all` after each stage from extraction on.
+
+    What comes before extraction stays in its pass: a page that is not extracted has nothing that could be written.
+    """
+    extraction = stages.index("extract") if "extract" in stages else 0
     groups: list[tuple[str | None, list[str], str | None]] = [(None, [], None)]
-    for name in stages:
+    for position, name in enumerate(stages):
         drop, filters, _ = groups[-1]
         if name in SHUFFLES:
             groups[-1] = (drop, filters, name)
             groups.append((name, [], None))
-        elif keep_all and filters:
+        elif keep_all and filters and position > extraction:
             groups.append((None, [name], None))
         else:
             filters.append(name)

@@ -132,6 +132,8 @@ def _plan_input(config: CleanConfig) -> list[Piece]:
     )
     if "extract" not in config.stages:
         refuse_pages(pieces, config.layout, "clean them with a chain that has the stage `extract`")
+    elif early := [name for name in config.stages[: config.stages.index("extract")] if name != "url"]:
+        refuse_pages(pieces, config.layout, f"put the stage `extract` before {', '.join(early)}")
     return pieces
 
 

@@ -97,7 +97,8 @@ class CleanConfig(Section):
     ]
     """The chain, in order; each stage at most once."""
     keep: Literal["all", "passes", "final"] = "passes"
-    """Folders of documents that stay: after every stage, after every pass (cut where a dedup stands), or the last."""
+    """Folders of documents that stay: after every stage (from extraction on: pages before it have no text), after every
+    pass (cut where a dedup stands), or the last."""
     rejected: Literal["full", "ids", "none"] = "full"
     """Rejected documents on disk: whole, without their text, or counted only."""
     task_bytes: Size = Field(64_000_000, ge=10_000)
