@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -301,3 +302,9 @@ def test_hf_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InputError, match="huggingface_hub"):
         plan_pieces(["hf://datasets/somebody/something"])
+
+
+def test_a_pipe_is_no_input_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.warc")
+    with pytest.raises(InputError, match="neither WARC"):
+        plan_pieces([str(tmp_path / "pipe.warc")])

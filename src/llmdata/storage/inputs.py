@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -148,6 +149,8 @@ def _glob(place: Place) -> list[Place]:
 
 def _kind(place: Place) -> str:
     """What a file holds, judged by its beginning, or where that says nothing by its name; "" if unknown."""
+    if place.fs is None and os.path.exists(place.path) and not os.path.isfile(place.path):
+        return ""  # a pipe or device: it cannot be read twice, and may block for ever
     with place.open() as stream:
         head = stream.read(_HEAD)
     named = next((kind for kind, pattern in _NAMES.items() if pattern.search(place.name)), "")
