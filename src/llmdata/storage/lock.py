@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmdata.errors import BusyError
-from llmdata.storage.place import Place
+from llmdata.storage.place import Place, disk_full_is_resumable
 
 PRIVATE = ".llmdata"
 """Name of the folder for locks and manifests inside every output folder."""
@@ -47,7 +47,9 @@ def locked(folder: Place, command: str) -> Iterator[None]:
         return
     new = not folder.exists()
     path = (folder / PRIVATE).mkdir() / "lock"
-    with open(path.path, "a+", encoding="utf-8") as stream:
+    with disk_full_is_resumable(path.path):
+        stream = open(path.path, "ab", buffering=0)  # noqa: SIM115
+    with stream:
         for attempt in range(ATTEMPTS):
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,9 +63,10 @@ def locked(folder: Place, command: str) -> Iterator[None]:
                 raise BusyError(
                     f"{folder} is in use by {who or 'another process'}. Wait for it, stop it, or choose another folder."
                 ) from None
-        stream.truncate(0)
-        stream.write(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), time.time(), command))))
-        stream.flush()
+        who = Holder(socket.gethostname(), os.getpid(), time.time(), command)
+        with disk_full_is_resumable(path.path):
+            stream.truncate(0)
+            stream.write(json.dumps(asdict(who)).encode())
         try:
             yield
         finally:

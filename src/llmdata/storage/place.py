@@ -89,7 +89,8 @@ class Place:
 
     def mkdir(self) -> Place:
         if self.fs is None:
-            os.makedirs(self.path, exist_ok=True)
+            with disk_full_is_resumable(self.path):
+                os.makedirs(self.path, exist_ok=True)
         else:
             self.fs.makedirs(self.path, exist_ok=True)
         return self
@@ -206,8 +207,13 @@ def disk_full_is_resumable(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        free = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+        there = os.path.abspath(path)
+        while not os.path.isdir(there):
+            there = os.path.dirname(there)
+        disk = os.statvfs(there)
+        free = f"{disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free"
+        if disk.f_files and not disk.f_favail:
+            free += ", but no inode for another file"
         raise StoppedEarly(
-            f"{path}: the disk is full ({free / 1e6:.0f} MB free). Make room and run the same command again: "
-            "finished tasks are kept."
+            f"{path}: the disk is full ({free}). Make room and run the same command again: finished tasks are kept."
         ) from None
