@@ -196,7 +196,16 @@ def test_ctrl_c_ends_quietly(moment: str, recipe: Path, tmp_path: Path) -> None:
 def test_output_that_nobody_reads_ends_quietly(undisturbed: Path) -> None:
     shell = f"{' '.join(command('inspect', undisturbed, '--rejected'))} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], env=environment(), capture_output=True, text=True, check=False)
-    assert (done.stderr, done.stdout) == ("", "")
+    assert (done.returncode, done.stderr, done.stdout) == (141, "", "")
+
+
+def test_a_dry_run_tells_what_is_done_and_what_has_changed(undisturbed: Path, recipe: Path, llmdata: Llmdata) -> None:
+    def states(*options: str) -> list[str]:
+        done = llmdata("run", recipe, "--workdir", undisturbed, "--dry-run", "--json", *options)
+        return [stage["state"] for stage in json.loads(done.stdout)["plan"]]
+
+    assert states() == ["done"] * 4
+    assert states("--set", "tokenize.shard_tokens=6K") == ["done", "done", "changed", "changed"]
 
 
 STAGES = "extract,url_dedup,language"
@@ -229,6 +238,9 @@ def test_what_is_damaged_or_gone_is_made_again(cleaned: tuple[Path, list[str]], 
     assert data_files(out) == before
     llmdata("inspect", "out", "--verify")
     assert not list(out.rglob("*.partial"))
+    (out / ".llmdata/tasks/pass-02-00000.json").unlink()
+    assert "nothing to do" not in llmdata(*arguments).stderr
+    assert data_files(out) == before
     assert "nothing to do" in llmdata(*arguments).stderr
 
 
@@ -236,6 +248,16 @@ def test_a_damaged_stamp_is_refused_with_what_to_do(cleaned: tuple[Path, list[st
     out, arguments = cleaned
     (out / ".llmdata/stage.json").write_text("[]")
     assert "stage.json: damaged. Remove" in llmdata(*arguments, check=1).stderr
+
+
+def test_a_damaged_recipe_of_the_run_is_refused_with_what_to_do(
+    undisturbed: Path, recipe: Path, tmp_path: Path, llmdata: Llmdata
+) -> None:
+    shutil.copytree(undisturbed, tmp_path / "run")
+    (tmp_path / "run/recipe.yaml").write_bytes(b"\xff: [")
+    assert "Remove the file" in llmdata("run", recipe, "--workdir", "run", check=2).stderr
+    (tmp_path / "run/recipe.yaml").unlink()
+    assert "nothing to do" in llmdata("run", recipe, "--workdir", "run").stderr
 
 
 def test_a_changed_limit_is_a_change(cleaned: tuple[Path, list[str]], llmdata: Llmdata) -> None:

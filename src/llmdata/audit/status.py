@@ -146,8 +146,10 @@ def _stages_wanted(run: Place) -> set[str]:
 
 
 def _read_state(folder: Place) -> dict[str, Any]:
-    path = folder / PRIVATE / "state.json"
-    value = path.read_json() if path.exists() else {}
+    try:
+        value = (folder / PRIVATE / "state.json").read_json()
+    except InputError:  # there is none, or it is damaged: it only says how far the stage was
+        return {}
     return value if isinstance(value, dict) else {}
 
 

@@ -109,8 +109,14 @@ def plan_clean(out: Place, config: CleanConfig, *, base: str = "") -> list[PassP
     """What `run_clean` would do, without doing it."""
     plans = []
     pieces = _plan_input(config)
+    chain = passes(config.stages, config.keep == "all")
+    stamp = manifest.stamp_of(out) or {}
+    if stamp.get("finished") and stamp["state"] == _state(config, pieces, base) and _is_whole(out, chain[-1], stamp):
+        # With `keep: final` the outputs of earlier passes are gone, and nothing is to do all the same.
+        made = [len((out / PRIVATE / "tasks").children(f"pass-{step.number:02}-*.json")) for step in chain]
+        return [PassPlan(step.folder, step.stages, tasks, tasks) for step, tasks in zip(chain, made, strict=True)]
     previous: list[Manifest] | None = []
-    for step in passes(config.stages, config.keep == "all"):
+    for step in chain:
         tasks = None
         if previous is not None:
             tasks = _plan_pass(step, out, config, "", pieces, previous, base)
@@ -352,7 +358,9 @@ def _prune(out: Place, folders: Sequence[str]) -> None:
 
 
 def _is_whole(out: Place, last: Pass, stamp: dict[str, Any]) -> bool:
-    """Whether the documents that a finished run left are still there."""
+    """Whether the documents and manifests that a finished run left are still there."""
+    if len((out / PRIVATE / "tasks").children("pass-*.json")) != stamp.get("tasks"):
+        return False
     there = {f"{last.folder}/{path.name}": path.size() for path in (out / last.folder).children("part-*.parquet")}
     return there == stamp.get("final")
 

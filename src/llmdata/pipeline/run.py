@@ -13,7 +13,7 @@ from llmdata.errors import ChangedError, ConfigError
 from llmdata.pipeline.clean import PassPlan, plan_clean, run_clean
 from llmdata.pipeline.recipe import CleanConfig, Recipe
 from llmdata.storage.lock import locked
-from llmdata.storage.manifest import stamp_of
+from llmdata.storage.manifest import find, stamp_of
 from llmdata.storage.place import Place
 
 Stage = Literal["crawl", "clean", "tokenizer", "tokenize", "train"]
@@ -44,7 +44,8 @@ class StagePlan:
     stage: Stage
     folder: str
     inputs: str
-    state: Literal["done", "begun", "to do"]
+    state: Literal["done", "begun", "changed", "to do"]
+    """`changed`: begun or done with another recipe, or behind such a stage; `--rerun` does it anew."""
     passes: list[PassPlan]
 
 
@@ -97,12 +98,16 @@ def plan(recipe: Recipe, workdir: Place, until: str | None = None) -> list[Stage
     """What `run` would do, without doing it or writing anything."""
     plans = []
     _check_source(recipe)
+    touched = _touched(recipe, workdir, rerun=True)
     for stage in stages_of(recipe, until):
         folder = workdir / FOLDERS[stage]
         stamp = stamp_of(folder)
-        state: Literal["done", "begun", "to do"] = "to do"
-        if stamp:
-            state = "done" if stamp.get("finished") else "begun"
+        state: Literal["done", "begun", "changed", "to do"] = "to do"
+        if stage in touched:
+            state = "changed"
+        elif stamp:
+            # Training has one task, whose manifest is all that says that it is done.
+            state = "done" if stamp.get("finished") or find(folder, stage) else "begun"
         steps: list[PassPlan] = []
         if stage == "clean" and recipe.clean is not None:
             config = _clean_config(recipe, workdir)
@@ -134,7 +139,13 @@ def _touched(recipe: Recipe, workdir: Place, rerun: bool) -> set[Stage]:
     path = workdir / RECIPE
     if not path.exists():
         return set()
-    before = recipes.parse(Recipe, path.read_bytes().decode(), str(path))
+    try:
+        before = recipes.parse(Recipe, path.read_bytes().decode(errors="replace"), str(path))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}. This is the recipe that the run began with, damaged or of another version of llmdata. Remove "
+            "the file, and the same command goes on: each stage knows by itself whether its settings have changed."
+        ) from None
     old, new = before.model_dump(mode="json"), recipe.model_dump(mode="json")
     keys = _differences(old, new)
     begun = [stage for stage in FOLDERS if stamp_of(workdir / FOLDERS[stage])]
@@ -143,12 +154,17 @@ def _touched(recipe: Recipe, workdir: Place, rerun: bool) -> set[Stage]:
         return set()
     touched = begun[begun.index(first) :]
     if not rerun:
-        changed = "; ".join(f"{key} was {was!r}, is {now!r}" for key, (was, now) in list(keys.items())[:5])
+        changed = "; ".join(f"{key} was {_short(was)}, is {_short(now)}" for key, (was, now) in list(keys.items())[:5])
         raise ChangedError(
             f"{workdir}: the recipe has changed since the run began: {changed}. Touched: {', '.join(touched)}. "
             "Give --rerun to do these anew, or choose another --workdir."
         )
     return set(touched)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def _differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
@@ -176,7 +192,13 @@ def _crawl(recipe: Recipe, workdir: Place, session: Session, rerun: bool, anew: 
     from llmdata.crawl import crawl
 
     assert recipe.crawl is not None
-    result = crawl(recipe.crawl, workdir / "crawl", session, rerun=anew)
+    try:
+        result = crawl(recipe.crawl, workdir / "crawl", session, rerun=anew)
+    except ChangedError:
+        if not rerun:
+            raise
+        # An earlier --rerun was killed when it had frozen the recipe and not yet begun the crawl anew.
+        result = crawl(recipe.crawl, workdir / "crawl", session, rerun=True)
     return StageResult("crawl", result.fresh, result)
 
 

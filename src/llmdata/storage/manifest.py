@@ -85,12 +85,12 @@ def _path(folder: Place, task: str) -> Place:
 
 
 def _read(path: Place) -> Manifest:
-    fields = path.read_json()
     try:
+        fields = json.loads(path.read_bytes())
         fields["outputs"] = [Output(**output) for output in fields["outputs"]]
         return Manifest(**fields)
-    except (TypeError, KeyError):
-        raise InputError(f"{path}: not a manifest; remove it, and the task will run again") from None
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"{path}: damaged; remove it, and the same command runs its task again") from None
 
 
 def digest(value: Any) -> str:
