@@ -66,7 +66,10 @@ class Console:
             from rich.console import Console as RichConsole
 
             # Piped output gets room for whole lines: a table cut to 80 columns cannot be searched.
-            RichConsole(width=None if sys.stdout.isatty() else 140).print(renderable)
+            console = RichConsole(width=None if sys.stdout.isatty() else 140)
+            with console.capture() as captured:
+                console.print(renderable)
+            print(captured.get(), end="", flush=True)  # rich itself would end the process where nobody reads
 
 
 @contextmanager
