@@ -58,7 +58,7 @@ def test_manifests_are_listed_by_name(tmp_path: Path) -> None:
 
 def test_a_broken_manifest_says_what_to_do(tmp_path: Path) -> None:
     (Place.of(tmp_path) / ".llmdata" / "tasks" / "a.json").write_bytes(b'{"task": "a", "outputs": []}')
-    with pytest.raises(InputError, match="remove it, and the task will run again"):
+    with pytest.raises(InputError, match="remove it, and the same command runs its task again"):
         find(Place.of(tmp_path), "a")
 
 
