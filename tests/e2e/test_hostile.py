@@ -19,6 +19,7 @@ import pytest
 from llmdata.audit.folders import look_at
 from llmdata.audit.verify import verify
 from llmdata.engine.session import Session
+from llmdata.errors import ChangedError, InputError
 from llmdata.pipeline import chain
 from llmdata.pipeline import clean as driver
 from llmdata.pipeline.recipe import CleanConfig
@@ -38,6 +39,18 @@ REASONS = {
     "recurse": "error",
     "no memory": "memory",
 }
+
+
+STAGES = ["extract", "url_dedup", "language"]
+
+
+def clean(warcs: Path, out: Path, stages: list[str] = STAGES, **settings: Any) -> driver.CleanResult:
+    config = CleanConfig(input=[str(warcs)], stages=stages, **settings)
+    return driver.run_clean(Place.of(out), config, Session(workers=2))
+
+
+def problems(out: Path) -> list[str]:
+    return verify(look_at(str(out)), Session()).problems
 
 
 def reasons_of(out: Path) -> dict[tuple[str, str], str]:
@@ -79,7 +92,7 @@ def test_a_page_that_kills_its_worker_costs_that_page(
         rows = rows_of(result.funnel)
         assert [rows[stage]["in"] for stage in ("read", "fineweb", "c4")] == [120, 120, 112]
         assert rows["c4"]["kept"] == 110
-        assert verify(look_at(str(out)), Session()).problems == []
+        assert problems(out) == []
     assert data_files(tmp_path / "workers-1") == data_files(tmp_path / "workers-2")
 
 
@@ -100,7 +113,7 @@ def test_odd_archives_are_read_or_rejected_with_a_reason(tmp_path: Path, llmdata
     table = pq.read_table(tmp_path / "out/final").to_pylist()
     table += [row for path in (tmp_path / "out/rejected").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
     assert {Path(row["file_path"]).name for row in table} >= {path.name for path in inputs if not path.stat().st_size}
-    assert verify(look_at(str(tmp_path / "out")), Session()).problems == []
+    assert problems(tmp_path / "out") == []
 
 
 BROKEN_LINES = [
@@ -131,7 +144,7 @@ def test_broken_lines_cost_themselves(tmp_path: Path, llmdata: Llmdata) -> None:
     funnel = json.loads(done.stdout)["funnel"]
     assert funnel["in"] == len(BROKEN_LINES) - 1 + 3 + 1 + 5
     assert rows_of(funnel)["fineweb"]["kept"] == 3
-    assert verify(look_at(str(tmp_path / "out")), Session()).problems == []
+    assert problems(tmp_path / "out") == []
 
 
 def wait_for_task(workdir: Path, process: subprocess.Popen[str]) -> None:
@@ -208,46 +221,46 @@ def test_a_dry_run_tells_what_is_done_and_what_has_changed(undisturbed: Path, re
     assert states("--set", "tokenize.shard_tokens=6K") == ["done", "done", "changed", "changed"]
 
 
-STAGES = "extract,url_dedup,language"
-
-
 @pytest.fixture(scope="module")
 def finished(warcs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean folder that is finished."""
     out = tmp_path_factory.mktemp("finished") / "out"
-    done = command("clean", warcs, "--out", out, "--stages", STAGES)
-    subprocess.run(done, env=environment(), check=True, capture_output=True)
+    clean(warcs, out)
     return out
 
 
 @pytest.fixture
-def cleaned(finished: Path, warcs: Path, tmp_path: Path) -> tuple[Path, list[str]]:
-    """A copy of that folder, and the command that made it."""
+def cleaned(finished: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
     shutil.copytree(finished, tmp_path / "out")
-    return tmp_path / "out", ["clean", str(warcs), "--out", "out", "--stages", STAGES]
+    return tmp_path / "out"
 
 
-def test_what_is_damaged_or_gone_is_made_again(cleaned: tuple[Path, list[str]], llmdata: Llmdata) -> None:
-    out, arguments = cleaned
-    before = data_files(out)
-    next((out / "final").iterdir()).unlink()
-    (out / "funnel.json").write_text("{damaged")
-    (out / ".llmdata/tasks/pass-01-00000.json").write_text('{"task": "pass-0')
-    (out / "final/part-00000.parquet.77.partial").write_text("left by a killed run")
-    assert "nothing to do" not in llmdata(*arguments).stderr
-    assert data_files(out) == before
-    llmdata("inspect", "out", "--verify")
-    assert not list(out.rglob("*.partial"))
-    (out / ".llmdata/tasks/pass-02-00000.json").unlink()
-    assert "nothing to do" not in llmdata(*arguments).stderr
-    assert data_files(out) == before
-    assert "nothing to do" in llmdata(*arguments).stderr
+def test_what_is_damaged_or_gone_is_made_again(cleaned: Path, warcs: Path) -> None:
+    before = data_files(cleaned)
+    next((cleaned / "final").iterdir()).unlink()
+    (cleaned / "funnel.json").write_text("{damaged")
+    (cleaned / ".llmdata/tasks/pass-01-00000.json").write_text('{"task": "pass-0')
+    (cleaned / "final/part-00000.parquet.77.partial").write_text("left by a killed run")
+    assert clean(warcs, cleaned).fresh
+    assert data_files(cleaned) == before
+    assert problems(cleaned) == []
+    assert not list(cleaned.rglob("*.partial"))
+    (cleaned / ".llmdata/tasks/pass-02-00000.json").unlink()
+    assert clean(warcs, cleaned).fresh
+    assert data_files(cleaned) == before
+    assert not clean(warcs, cleaned).fresh
 
 
-def test_a_damaged_stamp_is_refused_with_what_to_do(cleaned: tuple[Path, list[str]], llmdata: Llmdata) -> None:
-    out, arguments = cleaned
-    (out / ".llmdata/stage.json").write_text("[]")
-    assert "stage.json: damaged. Remove" in llmdata(*arguments, check=1).stderr
+def test_a_damaged_funnel_is_made_again(cleaned: Path, warcs: Path) -> None:
+    (cleaned / "funnel.json").write_text("[]")
+    assert rows_of(clean(warcs, cleaned).funnel)["read"]["in"] == 120
+
+
+def test_a_damaged_stamp_is_refused_with_what_to_do(cleaned: Path, warcs: Path) -> None:
+    (cleaned / ".llmdata/stage.json").write_text("[]")
+    with pytest.raises(InputError, match=r"stage.json: damaged. Remove"):
+        clean(warcs, cleaned)
 
 
 def test_a_damaged_recipe_of_the_run_is_refused_with_what_to_do(
@@ -260,32 +273,31 @@ def test_a_damaged_recipe_of_the_run_is_refused_with_what_to_do(
     assert "nothing to do" in llmdata("run", recipe, "--workdir", "run").stderr
 
 
-def test_a_changed_limit_is_a_change(cleaned: tuple[Path, list[str]], llmdata: Llmdata) -> None:
+def test_a_changed_limit_is_a_change(cleaned: Path, warcs: Path) -> None:
     """Who raises the limit because pages were given up wants these pages."""
-    _, arguments = cleaned
-    changed = [*arguments, "--set", "clean.limits.cpu_seconds=60"]
-    assert "clean.limits was" in llmdata(*changed, check=2).stderr
+    with pytest.raises(ChangedError, match=r"clean\.limits was"):
+        clean(warcs, cleaned, limits={"cpu_seconds": 60})
 
 
-def test_keep_all_ends_with_the_same_documents(finished: Path, warcs: Path, tmp_path: Path, llmdata: Llmdata) -> None:
-    llmdata("clean", warcs, "--out", "out", "--stages", f"url,{STAGES}", "--set", "clean.keep=all")
-    assert [path.name for path in sorted((tmp_path / "out").glob("0*"))] == ["01-extract"]
-    assert texts_of(tmp_path / "out") == texts_of(finished)
+def test_keep_all_ends_with_the_same_documents(finished: Path, warcs: Path, tmp_path: Path) -> None:
+    clean(warcs, tmp_path, ["url", *STAGES], keep="all")
+    assert [path.name for path in sorted(tmp_path.glob("0*"))] == ["01-extract"]
+    assert texts_of(tmp_path) == texts_of(finished)
 
 
-@pytest.mark.parametrize("stages", ["url_dedup,extract", "url,language,extract"])
-def test_pages_are_not_judged_before_they_have_a_text(stages: str, warcs: Path, llmdata: Llmdata) -> None:
-    refused = llmdata("clean", warcs, "--out", "out", "--stages", stages, check=1)
-    assert "put the stage `extract` before" in refused.stderr
+@pytest.mark.parametrize("stages", [["url_dedup", "extract"], ["url", "language", "extract"]])
+def test_pages_are_not_judged_before_they_have_a_text(stages: list[str], warcs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="put the stage `extract` before"):
+        clean(warcs, tmp_path, stages)
 
 
-def test_keep_final_leaves_the_last_pass_alone(warcs: Path, tmp_path: Path, llmdata: Llmdata) -> None:
-    arguments = ["clean", warcs, "--out", "out", "--stages", STAGES, "--set", "clean.keep=final"]
-    llmdata(*arguments)
-    assert [path.name for path in (tmp_path / "out").glob("0*")] == []
-    assert not (tmp_path / "out/dedup/url_dedup/keys").exists()
-    assert "nothing to do" in llmdata(*arguments).stderr
-    llmdata("inspect", "out", "--verify")
+def test_keep_final_leaves_the_last_pass_alone(finished: Path, warcs: Path, tmp_path: Path) -> None:
+    clean(warcs, tmp_path, keep="final")
+    assert list(tmp_path.glob("0*")) == []
+    assert not (tmp_path / "dedup/url_dedup/keys").exists()
+    assert texts_of(tmp_path) == texts_of(finished)
+    assert not clean(warcs, tmp_path, keep="final").fresh
+    assert problems(tmp_path) == []
 
 
 def test_one_folder_is_one_run_however_it_is_named(recipe: Path, tmp_path: Path, llmdata: Llmdata) -> None:

@@ -69,7 +69,7 @@ class LimitsConfig(Section):
 
     cpu_seconds: float = Field(30.0, gt=0)
     """CPU time of one page through all stages of a pass, in seconds."""
-    memory: Size = Field(2_000_000_000, ge=100_000_000)
+    memory: Size = Field(2_000_000_000, ge=500_000_000)
     """Resident memory of the worker that holds the page."""
 
 
