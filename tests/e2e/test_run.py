@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -16,18 +17,20 @@ from tests.e2e.conftest import Llmdata, command, data_files, environment, losses
 
 
 def kill_and_resume(recipe: Path, workdir: Path, seed: int, kills: int) -> None:
-    """Run with SIGKILL at `kills` random moments, then once to the end."""
+    """Run with SIGKILL at `kills` random moments, then once to the end. A run that ends between kills begins anew."""
     rng = random.Random(seed)
     start = command("run", recipe, "--workdir", workdir, "--workers", "2")
-    for _ in range(kills):
+    while kills:
         process = subprocess.Popen(
             start, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            process.wait(timeout=rng.uniform(0.5, 12))
+            assert process.wait(timeout=rng.uniform(0.5, 4)) == 0
+            shutil.rmtree(workdir)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
+            kills -= 1
     subprocess.run(start, env=environment(), check=True, timeout=240)
 
 
