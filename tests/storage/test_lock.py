@@ -71,3 +71,11 @@ def test_a_folder_never_locked_has_no_holder(tmp_path: Path) -> None:
     assert holder(Place.of(tmp_path / "nowhere")) is None
     with locked(Place.of("memory://bucket/folder"), "object stores are not locked"):
         assert holder(Place.of("memory://bucket/folder")) is None
+
+
+def test_what_a_dead_holder_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".llmdata").mkdir()
+    for name in ("a.parquet.77.partial", ".llmdata/stage.json.77.partial", "a.parquet"):
+        (tmp_path / name).touch()
+    with locked(Place.of(tmp_path), "test"):
+        assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a.parquet", "lock"]

@@ -77,6 +77,7 @@ def run_clean(out: Place, config: CleanConfig, session: Session, *, rerun: bool 
                 shuffle = make_shuffle(step.shuffle, config)
                 folder = out / "dedup" / step.shuffle
                 shuffle.resolve(folder / "keys", folder, session)
+    _remove_leftovers(out, chain)  # of workers that died on the way
     funnel = write_funnel(out, [READ, *config.stages])
     pruned = _to_prune(chain, config)
     manifest.save_stamp(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmdata.errors import BusyError
-from llmdata.storage.place import Place, disk_full_is_resumable
+from llmdata.storage.place import Place, disk_full_is_resumable, remove_partials
 
 PRIVATE = ".llmdata"
 """Name of the folder for locks and manifests inside every output folder."""
@@ -45,7 +45,7 @@ def locked(folder: Place, command: str) -> Iterator[None]:
     if folder.fs is not None:
         yield
         return
-    new = not folder.exists()
+    new, ours = not folder.exists(), (folder / PRIVATE).exists()
     path = (folder / PRIVATE).mkdir() / "lock"
     with disk_full_is_resumable(path.path):
         stream = open(path.path, "ab", buffering=0)  # noqa: SIM115
@@ -67,6 +67,8 @@ def locked(folder: Place, command: str) -> Iterator[None]:
         with disk_full_is_resumable(path.path):
             stream.truncate(0)
             stream.write(json.dumps(asdict(who)).encode())
+        for where in (folder, folder / PRIVATE, folder / PRIVATE / "tasks") if ours else ():
+            remove_partials(where)  # nobody else writes here, so whoever began them is dead
         try:
             yield
         finally:

@@ -85,15 +85,16 @@ def tokenize(
             raise ChangedError(f"{out}: {changes}. Give --rerun to make the tokens anew, or choose another folder.")
         _clear(out)
     elif before and before.get("finished"):
+        _remove_partials(out)
         _remove_encoded(out)
         return TokenizeResult(load_index(out), before["rejected"], time.monotonic() - began, fresh=False)
     manifest.save_stamp(out, STAGE, {"state": state, "finished": False})
-    for folder in (out, out / ENCODED, out / "rejected", out / PRIVATE / "tasks"):
-        remove_partials(folder)
+    _remove_partials(out)
     keep_encoding(encoding, tokenizer, out / TOKENIZER)
     encoded = _encode(pieces, val_pieces, out, config, encoding, session)
     index = _assemble(encoded, out, config, encoding, session)
     rejected = sum(sum(made.counts[STAGE]["rejected"].values()) for made in encoded)
+    _remove_partials(out)  # of workers that died on the way
     _finish(out, index, encoded, state, rejected)
     if config.validation.by != "none" and not index.splits["val"].documents:
         session.progress.note(f"{STAGE}: no document fell into validation; give val a larger share (--val)")
@@ -282,6 +283,11 @@ def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: d
     Manifest(STAGE, manifest.digest(state), inputs, outputs, counts, cost).save(out)
     manifest.save_stamp(out, STAGE, {"state": state, "finished": True, "rejected": rejected})
     _remove_encoded(out)
+
+
+def _remove_partials(out: Place) -> None:
+    for folder in (out, out / TOKENIZER, out / ENCODED, out / "rejected", out / PRIVATE, out / PRIVATE / "tasks"):
+        remove_partials(folder)
 
 
 def _remove_encoded(out: Place) -> None:
