@@ -16,13 +16,16 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.encoding_names import END_OF_TEXT, resolve_pattern
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CONFIG, RANKS, JSON = "tokenizer_config.json", "vocab.tiktoken", "tokenizer.json"
 UNKNOWN = "<|unk|>"
@@ -56,6 +59,10 @@ class Encoding(ABC):
     @abstractmethod
     def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
         """The ids of many texts in UTF-8, one after the other; text i is `ids[offsets[i]:offsets[i + 1]]`."""
+
+    def encode_arrow(self, texts: pa.LargeStringArray) -> tuple[Ids, Offsets]:
+        """As `encode_batch`, of a column without nulls; byte pairs are read where they lie."""
+        return self.encode_batch([scalar.as_buffer().to_pybytes() for scalar in texts])
 
     @abstractmethod
     def token_bytes(self, token: int) -> bytes:
@@ -142,11 +149,27 @@ class BpeEncoding(Encoding):
     def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
         if self._bulk is None:
             return pack([self.encode(text.decode()) for text in texts])
-        if any(_newer_than_oracle(text) for text in texts):
-            return pack(
-                [self.encode(text.decode()) if _newer_than_oracle(text) else self._bulk.encode(text) for text in texts]
-            )
-        layout = self._bulk.encode_batch(list(texts), parallel=False).layout
+        import pyarrow as pa
+
+        return self.encode_arrow(pa.array(texts, pa.large_binary()).view(pa.large_string()))
+
+    def encode_arrow(self, texts: pa.LargeStringArray) -> tuple[Ids, Offsets]:
+        if self._bulk is None:
+            return super().encode_arrow(texts)
+        import awkward as ak
+        import pyarrow.compute as pc
+
+        if pc.any(newer := pc.match_substring_regex(texts, _NEW)).as_py():
+            rows = zip(texts.to_pylist(), newer.to_pylist(), strict=True)
+            return pack([self.encode(text) if new else self._bulk.encode(text) for text, new in rows])
+        _, bounds, data = texts.buffers()
+        starts = np.frombuffer(bounds, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        raw = np.frombuffer(data or b"", np.uint8)
+        characters = ak.contents.NumpyArray(raw, parameters={"__array__": "byte"})
+        column = ak.contents.ListOffsetArray(
+            ak.index.Index64(starts), characters, parameters={"__array__": "bytestring"}
+        )
+        layout = self._bulk.encode_batch(ak.Array(column), parallel=False).layout
         return np.asarray(layout.content.data), np.asarray(layout.offsets.data)
 
     @cached_property
@@ -167,19 +190,13 @@ class BpeEncoding(Encoding):
 
 # Characters that Unicode 17 brought: letters, marks and numbers to gigatoken 0.10, unassigned to tiktoken 0.14 (Unicode
 # 16), so the two cut text differently around them. Found by comparing them on every code point; so does the test.
-_NEW = re.compile(
+_NEW = (
     "[\u088f\u0c5c\u0cdc\u1acf-\u1add\u1ae0-\u1aeb\ua7ce\ua7cf\ua7d2\ua7d4\ua7f1\U00010940-\U00010959"
     "\U00010ec5-\U00010ec7\U00010efa\U00010efb\U00011b60-\U00011b67\U00011db0-\U00011ddb\U00011de0-\U00011de9"
     "\U00016ea0-\U00016eb8\U00016ebb-\U00016ed3\U00016ff2-\U00016ff6\U000187f8-\U000187ff\U00018d09-\U00018d1e"
     "\U00018d80-\U00018df2\U0001e6c0-\U0001e6de\U0001e6e0-\U0001e6f5\U0001e6fe\U0001e6ff\U0002b73a-\U0002b73f"
     "\U0002cea2-\U0002cead\U000323b0-\U00033479]"
 )
-_LEADS = (b"\xf0", b"\xe0", b"\xe1", b"\xea")  # first bytes of all of them: most texts are cleared by four memchr
-
-
-def _newer_than_oracle(text: bytes) -> bool:
-    return any(lead in text for lead in _LEADS) and _NEW.search(text.decode()) is not None
-
 
 _RUN = re.compile(r"\s{100000}")
 

@@ -6,31 +6,33 @@ there.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import resource
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
-from llmdata.document import Document, Rejection, rejection_schema, rejections_to_batch
+from llmdata.document import Rejection, rejection_schema, rejections_to_batch
 from llmdata.storage.encoding import load_encoding
 from llmdata.storage.encoding_kinds import Encoding
-from llmdata.storage.inputs import Piece, read_piece
+from llmdata.storage.inputs import Piece
 from llmdata.storage.lock import PRIVATE
-from llmdata.storage.manifest import Manifest, output_of
+from llmdata.storage.manifest import Manifest, Output, output_of
 from llmdata.storage.parquet import write_table
 from llmdata.storage.place import Place
 from llmdata.storage.token_shards import dtype_for
+from llmdata.tokenizer.source import Texts, read_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ENCODED = f"{PRIVATE}/encoded"
-_BATCH_DOCUMENTS, _BATCH_BYTES = 1024, 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,15 @@ def run_encode_task(task: EncodeTask) -> dict[str, int]:
     encoding = _encoding(task.tokenizer)
     rejections: list[Rejection] = []
     batches: list[pa.RecordBatch] = []
+    hasher, size = hashlib.sha256(), 0
     with (out / task.tokens).writer() as stream:
-        for documents in _batches(task, rejections):
-            batch, ids = _encode(documents, encoding, task)
+        for texts in read_texts(Piece(**task.piece), rejections):
+            batch, ids = _encode(texts, encoding, task)
             batches.append(batch)
-            stream.write(ids)
+            hasher.update(ids.data)
+            size += stream.write(ids.data)
     rows = write_table(out / task.table, batches, _schema())
-    outputs = [output_of(out, task.tokens, 0), output_of(out, task.table, rows)]
+    outputs = [Output(task.tokens, hasher.hexdigest(), size, 0), output_of(out, task.table, rows)]
     if rejections:
         write_table(out / task.rejected, [rejections_to_batch(rejections)], rejection_schema())
         outputs.append(output_of(out, task.rejected, len(rejections)))
@@ -97,39 +101,34 @@ def _encoding(folder: str) -> Encoding:
     return load_encoding(Place.of(folder))
 
 
-def _batches(task: EncodeTask, rejections: list[Rejection]) -> Iterator[list[tuple[Document, bytes]]]:
-    batch: list[tuple[Document, bytes]] = []
-    size = 0
-    for item in read_piece(Piece(**task.piece)):
-        if isinstance(item, Rejection):
-            rejections.append(item)
-            continue
-        data = item.text.encode("utf-8", "replace")
-        batch.append((item, data))
-        size += len(data)
-        if len(batch) >= _BATCH_DOCUMENTS or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _encode(documents: list[tuple[Document, bytes]], encoding: Encoding, task: EncodeTask) -> tuple[Any, bytes]:
+def _encode(batch: Texts, encoding: Encoding, task: EncodeTask) -> tuple[pa.RecordBatch, npt.NDArray[Any]]:
+    """The row of each document, and their ids with an end-of-text token before or after each."""
     import pyarrow as pa
 
-    texts = [data for _, data in documents]
-    ids, offsets = encoding.encode_batch(texts)
-    places = offsets[1:] if task.eot_after else offsets[:-1]
-    flat = np.insert(ids, places, encoding.eot).astype(dtype_for(encoding.n_vocab))
-    bound = int(task.val_share * (1 << 64))
-    columns = [
-        pa.array([doc.id for doc, _ in documents], pa.string()),
-        pa.array([doc.url for doc, _ in documents], pa.string()),
-        pa.array(np.diff(offsets) + 1),
-        pa.array([len(data) for data in texts], pa.int64()),
-        pa.array([xxhash.xxh3_64_intdigest(data) < bound for data in texts], pa.bool_()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=_schema()), flat.tobytes()
+    ids, offsets = encoding.encode_arrow(batch.texts)
+    lengths = np.diff(offsets)
+    flat = np.empty(len(ids) + len(lengths), dtype_for(encoding.n_vocab))
+    ends = offsets[1:] + np.arange(len(lengths)) if task.eot_after else offsets[:-1] + np.arange(len(lengths))
+    is_text = np.ones(len(flat), dtype=bool)
+    is_text[ends] = False
+    flat[is_text] = ids
+    flat[ends] = encoding.eot
+    columns = [batch.ids, batch.urls, pa.array(lengths + 1), *_sizes_and_sides(batch.texts, task.val_share)]
+    return pa.RecordBatch.from_arrays(columns, schema=_schema()), flat
+
+
+def _sizes_and_sides(texts: pa.LargeStringArray, val_share: float) -> tuple[pa.Array, pa.Array]:
+    """Bytes of each text, and whether it is for validation."""
+    import pyarrow as pa
+
+    _, bounds, data = texts.buffers()
+    starts = np.frombuffer(bounds, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    if not 0 < val_share < 1:
+        return pa.array(np.diff(starts)), pa.array(np.full(len(texts), val_share >= 1))
+    raw, bound = memoryview(data or b""), int(val_share * (1 << 64))
+    marks = starts.tolist()
+    sides = [xxhash.xxh3_64_intdigest(raw[start:end]) < bound for start, end in itertools.pairwise(marks)]
+    return pa.array(np.diff(starts)), pa.array(sides)
 
 
 def _schema() -> pa.Schema:

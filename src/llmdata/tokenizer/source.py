@@ -1,0 +1,147 @@
+"""What a worker encodes: the texts of one piece of input as Arrow columns, each with its id and address.
+
+Of Parquet only these columns are read, and no Python object is made of a text; everything else goes through documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from llmdata.document import Document, Rejection
+from llmdata.storage.inputs import Piece, read_piece
+from llmdata.storage.parquet import BATCH_ROWS, open_parquet, read_rows
+from llmdata.storage.place import Place
+from llmdata.storage.source import STAGE, digest_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BATCH_BYTES = 4_000_000
+_BATCH_DOCUMENTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Some documents: three columns without nulls, and which rows of the piece they are."""
+
+    rows: range | list[int]
+    ids: pa.StringArray
+    urls: pa.StringArray
+    texts: pa.LargeStringArray
+
+
+def read_texts(piece: Piece, rejections: list[Rejection]) -> Iterator[Texts]:
+    """The documents of `piece` in batches of some 4 MB; what cannot be read is appended to `rejections`."""
+    if piece.format != "parquet" or not piece.size:
+        yield from _of_documents(enumerate(read_piece(piece)), rejections)
+        return
+    with Place.of(piece.path).open() as stream:
+        file = open_parquet(stream, piece.path)
+        row = 0
+        for group in range(piece.start, piece.end):
+            if _is_plain(file, group, piece.text_column):
+                first = sum(file.metadata.row_group(before).num_rows for before in range(group))
+                yield from _of_columns(file, group, piece, row, first, rejections)
+            else:
+                yield from _of_documents(enumerate(_rows(stream, group, piece), row), rejections)
+            row += file.metadata.row_group(group).num_rows
+
+
+def _rows(stream: IO[bytes], group: int, piece: Piece) -> Iterator[Document | Rejection]:
+    return read_rows(stream, group, group + 1, piece.layout, piece.text_column, piece.path)
+
+
+def _is_plain(file: Any, group: int, text_column: str) -> bool:
+    """Whether a row group has a text in every row, and ids and addresses that are text as well."""
+    import pyarrow as pa
+
+    if text_column in ("id", "url"):
+        return False
+    schema = file.schema_arrow
+    for name in ("id", "url", text_column):
+        kind = schema.field(name).type if name in schema.names else pa.string()
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            return False
+    facts = file.metadata.row_group(group)
+    columns = (facts.column(number) for number in range(facts.num_columns))
+    statistics = next(column.statistics for column in columns if column.path_in_schema == text_column)
+    return statistics is not None and statistics.has_null_count and statistics.null_count == 0
+
+
+def _of_columns(
+    file: Any, group: int, piece: Piece, row: int, first: int, rejections: list[Rejection]
+) -> Iterator[Texts]:
+    """Row group `group`, whose first row is number `row` of the piece and `first` of the file."""
+    import pyarrow as pa
+
+    names = [name for name in ("id", "url", piece.text_column) if name in file.schema_arrow.names]
+    last = file.metadata.row_group(group).num_rows
+    done = seen = size = 0
+    held: list[pa.RecordBatch] = []
+
+    def joined() -> Texts:
+        table = pa.Table.from_batches(held)
+        rows = range(row + done, row + done + len(table))
+        return _texts(table, rows, piece, first + done)
+
+    try:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=names):
+            batch.validate(full=True)
+            held.append(batch)
+            seen += batch.num_rows
+            size += batch.column(piece.text_column).nbytes
+            if size >= _BATCH_BYTES or seen - done >= _BATCH_DOCUMENTS:
+                yield joined()
+                held, done, size = [], seen, 0
+    except (pa.ArrowException, OSError, ValueError) as error:
+        place = first + seen
+        detail = f"rows {place} to {first + last - 1}: {error}"
+        rejections.append(
+            Rejection(Document(id=digest_id(piece.path, place), file_path=piece.path), STAGE, "bad_record", detail)
+        )
+    if held:
+        yield joined()
+
+
+def _texts(table: pa.Table, rows: range, piece: Piece, first: int) -> Texts:
+    """The columns of `table`, the first row of which is number `first` of its file."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def column(name: str) -> Any:
+        if name not in table.column_names:
+            return pa.array([""] * len(table), pa.string())
+        return pc.fill_null(table.column(name).cast(pa.string()), "").combine_chunks()
+
+    ids = column("id")
+    if pc.any(pc.equal(ids, "")).as_py():
+        ids = pa.array([name or digest_id(piece.path, first + at) for at, name in enumerate(ids.to_pylist())])
+    return Texts(rows, ids, column("url"), table.column(piece.text_column).cast(pa.large_string()).combine_chunks())
+
+
+def _of_documents(items: Iterable[tuple[int, Document | Rejection]], rejections: list[Rejection]) -> Iterator[Texts]:
+    rows: list[int] = []
+    held: list[Document] = []
+    size = 0
+    for row, item in items:
+        if isinstance(item, Rejection):
+            rejections.append(item)
+            continue
+        rows.append(row)
+        held.append(item)
+        size += len(item.text)
+        if len(held) >= _BATCH_DOCUMENTS or size >= _BATCH_BYTES:
+            yield _of_held(rows, held)
+            rows, held, size = [], [], 0
+    if held:
+        yield _of_held(rows, held)
+
+
+def _of_held(rows: list[int], held: list[Document]) -> Texts:
+    import pyarrow as pa
+
+    texts = pa.array([doc.text.encode("utf-8", "replace") for doc in held], pa.large_binary())
+    ids, urls = (pa.array([getattr(doc, name) for doc in held], pa.string()) for name in ("id", "url"))
+    return Texts(rows, ids, urls, texts.view(pa.large_string()))
