@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from llmdata.document import Document, document_schema, to_batch
+from llmdata.storage.encoding_kinds import dump_ranks
 from llmdata.storage.parquet import write_table
 from llmdata.storage.place import Place
 
@@ -65,3 +66,11 @@ def shared_vocabularies(cache: Path) -> bool:
         address = f"https://openaipublic.blob.core.windows.net/encodings/{name}.tiktoken"
         shutil.copyfile(file, cache / hashlib.sha1(address.encode()).hexdigest())
     return True
+
+
+def pairs_vocabulary(file: Path, size: int = 256 + 65536) -> Place:
+    """A `.tiktoken` file of `size` ranks: all bytes, and pairs of bytes, those of small values last."""
+    pairs = [bytes([left, right]) for left in range(256) for right in range(256)]
+    ordered = [*(bytes([byte]) for byte in range(256)), *pairs[::-1]]
+    file.write_bytes(dump_ranks({token: rank for rank, token in enumerate(ordered[:size])}))
+    return Place(str(file))

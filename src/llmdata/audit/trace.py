@@ -9,8 +9,7 @@ from llmdata.audit.folders import Source, find_stage, tokens_index
 from llmdata.audit.tables import Tables, warc_records
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.place import Place
-from llmdata.storage.token_index import TOKENIZER, TokenIndex
-from llmdata.storage.token_shards import HEADER_BYTES, read_header
+from llmdata.storage.token_index import TOKENIZER, TokenIndex, read_tokens
 
 SNIPPET = 200
 AROUND = 12
@@ -60,7 +59,7 @@ def trace_token(source: Source, position: str) -> list[Step]:
         raise InputError(f"{folder}: no document lists token {at} of {name}; run --verify")
     row = rows[0]
     start, end = max(row["first_token"], at - AROUND), min(row["first_token"] + row["length"], at + AROUND + 1)
-    ids = _read(folder, index, name, start, end)
+    ids = read_tokens(index, folder, name, start, end)
     token: Step = {"step": "token", "shard": name, "position": at, "token": ids[at - start]}
     if (folder / TOKENIZER).is_dir():
         token["reads"] = _decode(folder, [ids[at - start]])
@@ -146,25 +145,13 @@ def _through_tokens(source: Source, identifier: str, wanted: str) -> list[Step]:
         }
         if (folder / TOKENIZER).is_dir():
             end = row["first_token"] + min(row["length"], 3 * AROUND)
-            step["text"] = _decode(folder, _read(folder, index, row["shard"], row["first_token"], end))
+            step["text"] = _decode(folder, read_tokens(index, folder, row["shard"], row["first_token"], end))
         steps.append(step)
     return steps
 
 
 def _documents(folder: Place, index: TokenIndex) -> Tables:
     return Tables(Source(folder, "tokens", [folder / entry.path for entry in index.documents]))
-
-
-def _read(folder: Place, index: TokenIndex, shard: str, start: int, end: int) -> list[int]:
-    import numpy as np
-
-    place = folder / shard
-    before = 0 if index.format == "nanogpt" else HEADER_BYTES
-    dtype = np.dtype(index.dtype).newbyteorder("<") if index.format == "nanogpt" else read_header(place).dtype
-    with place.open() as stream:
-        stream.seek(before + start * dtype.itemsize)
-        raw = stream.read((end - start) * dtype.itemsize)
-    return [int(token) for token in np.frombuffer(raw, dtype)]
 
 
 def _decode(folder: Place, ids: list[int]) -> str:

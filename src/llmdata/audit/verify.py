@@ -199,7 +199,7 @@ def _check_tokens(folder: Place, report: Report, session: Session) -> None:
             place = folder / shard.path
             report.files, report.bytes = report.files + 1, report.bytes + shard.bytes
             total += shard.tokens
-            if place.exists() and index.format != "nanogpt":  # which has no header
+            if place.exists() and index.format == "llmc":  # the others have no header
                 head = read_header(place)
                 report.expect(
                     head.tokens == shard.tokens, f"{place}: {head.tokens} tokens, {INDEX} says {shard.tokens}"

@@ -21,7 +21,8 @@ def tokenize(
     ],
     out: Out,
     shard_format: Annotated[
-        str | None, typer.Option("--format", help="llmc or nanogpt. [default: llmc]", metavar="FORMAT")
+        str | None,
+        typer.Option("--format", help="llmc, nanogpt, megatron or parquet. [default: llmc]", metavar="FORMAT"),
     ] = None,
     val: Annotated[
         str | None,
@@ -36,6 +37,9 @@ def tokenize(
     ] = None,
     shuffle_seed: Annotated[
         int | None, typer.Option(help="Shuffle the documents by this seed. [default: order of the input]", metavar="N")
+    ] = None,
+    token_counts: Annotated[
+        bool | None, typer.Option("--token-counts", help="Also copy the Parquet input with its token_count filled in.")
     ] = None,
     pattern: Annotated[
         str | None,
@@ -53,7 +57,7 @@ def tokenize(
 ) -> None:
     """Encode documents into token shards.
 
-    Beside the shards, DIR/documents-*.parquet lists which document lies where.
+    Beside the shards, DIR/documents-*.parquet lists which document lies where. --token-counts writes DIR/counted.
 
     \b
     Example:
@@ -74,6 +78,7 @@ def tokenize(
             "val": val,
             "shard_tokens": shard_tokens,
             "shuffle_seed": shuffle_seed,
+            "token_counts": token_counts,
             "pattern": pattern,
             "text_column": text_column,
         }

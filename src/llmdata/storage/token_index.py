@@ -6,13 +6,14 @@ It is all that training and audit need to know of a tokens folder; neither impor
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from llmdata.errors import InputError
 from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
-from llmdata.storage.token_shards import Tokens, open_tokens
+from llmdata.storage.token_shards import HEADER_BYTES, Tokens, open_tokens, read_header
 
 INDEX = "index.json"
 TOKENIZER = "tokenizer"
@@ -44,7 +45,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class DocumentsFile:
-    """One Parquet file that says which document lies where in the shards."""
+    """One Parquet file that says which document lies where in the shards, `rows` of them."""
 
     path: str
     rows: int
@@ -54,7 +55,12 @@ class DocumentsFile:
 
 @dataclass(frozen=True, slots=True)
 class TokenIndex:
-    """What a tokens folder holds. `dtype` is `uint16` or `uint32`; `eot` is the id of the end-of-text token."""
+    """What a tokens folder holds.
+
+    `dtype` is `uint16` or `uint32`, `int32` in Megatron-LM's format; `eot` is the id of the end-of-text token, which
+    stands after each document in the formats `nanogpt` and `megatron` and before it in the others. `beside` are
+    further files of the format: Megatron-LM's `.idx`.
+    """
 
     tokenizer_digest: str
     vocab_size: int
@@ -63,6 +69,12 @@ class TokenIndex:
     format: str
     splits: dict[str, Split]
     documents: list[DocumentsFile] = field(default_factory=list)
+    beside: list[DocumentsFile] = field(default_factory=list)
+
+    @property
+    def on_disk(self) -> np.dtype[Any]:
+        """How one token is written."""
+        return np.dtype(self.dtype).newbyteorder("<")
 
     def save(self, folder: Place) -> None:
         """Write `folder/index.json`, the last file of a tokens folder."""
@@ -82,26 +94,59 @@ def load_index(folder: Place) -> TokenIndex:
             name: Split(**{**split, "shards": [Shard(**shard) for shard in split["shards"]]})
             for name, split in value["splits"].items()
         }
-        documents = [DocumentsFile(**entry) for entry in value["documents"]]
-        return TokenIndex(**{**value, "splits": splits, "documents": documents})
+        files = {name: [DocumentsFile(**entry) for entry in value.get(name, [])] for name in ("documents", "beside")}
+        return TokenIndex(**{**value, "splits": splits, **files})
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not an index of tokens ({error}); make it again with `llmdata tokenize`") from None
 
 
 def open_shard(index: TokenIndex, folder: Place, shard: Shard) -> Tokens:
-    """The tokens of a local shard as a read-only memory map, in whichever format the folder is."""
+    """The tokens of a local shard, in whichever format the folder is: a read-only memory map, but for Parquet."""
     place = folder / shard.path
-    if index.format != "nanogpt":
+    if index.format == "llmc":
         return open_tokens(place)
     if (size := place.size()) != shard.bytes:
         raise InputError(f"{place}: {size} bytes, the index says {shard.bytes}; make it again with `llmdata tokenize`")
-    return np.memmap(place.local(), dtype=np.dtype(index.dtype).newbyteorder("<"), mode="r", shape=(shard.tokens,))
+    if index.format == "parquet":
+        return _read_parquet(place, index, 0, shard.tokens)
+    return np.memmap(place.local(), dtype=index.on_disk, mode="r", shape=(shard.tokens,))
+
+
+def read_tokens(index: TokenIndex, folder: Place, path: str, start: int, end: int) -> list[int]:
+    """The ids [start, end) of the shard `path`, wherever it lies; raises InputError if it is damaged."""
+    place = folder / path
+    if index.format == "parquet":
+        return [int(token) for token in _read_parquet(place, index, start, end)]
+    dtype, before = index.on_disk, 0
+    if index.format == "llmc":
+        dtype, before = read_header(place).dtype, HEADER_BYTES
+    with place.open() as stream:
+        stream.seek(before + start * dtype.itemsize)
+        raw = stream.read((end - start) * dtype.itemsize)
+    return [int(token) for token in np.frombuffer(raw, dtype)]
+
+
+def _read_parquet(place: Place, index: TokenIndex, start: int, end: int) -> Tokens:
+    """The ids [start, end) of the documents in `place`, one after the other."""
+    from llmdata.storage.parquet import read_batches  # training reads other formats, and needs no Arrow
+
+    parts = [np.zeros(0, dtype=index.on_disk)]
+    at = 0
+    for batch in read_batches(place, ["tokens"]):
+        ids = batch.column("tokens").flatten().to_numpy()
+        parts.append(ids[max(0, start - at) : max(0, end - at)])
+        at += len(ids)
+        if at >= end:
+            break
+    tokens: Tokens = np.concatenate(parts)
+    return tokens
 
 
 def verify_shards(index: TokenIndex, folder: Place) -> list[str]:
     """Compare every file that `index` names with its size and SHA-256; one line for each that disagrees."""
     files: list[Shard | DocumentsFile] = [shard for split in index.splits.values() for shard in split.shards]
-    return [problem for entry in [*files, *index.documents] if (problem := _problem(folder, entry)) is not None]
+    files += [*index.beside, *index.documents]
+    return [problem for entry in files if (problem := _problem(folder, entry)) is not None]
 
 
 def _problem(folder: Place, entry: Shard | DocumentsFile) -> str | None:

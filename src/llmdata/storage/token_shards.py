@@ -1,12 +1,13 @@
-"""Token shards in the format that llm.c and modded-nanogpt read.
+"""Token shards: the format that llm.c and modded-nanogpt read, and the index beside Megatron-LM's.
 
-A shard is a header of 256 little-endian int32 (magic, version, token count, zeros), then the tokens: uint16 with
-magic 20240520 and version 1 for vocabularies up to 65,536, uint32 with magic 20240801 and version 7 beyond. Each
+A shard of llm.c's is a header of 256 little-endian int32 (magic, version, token count, zeros), then the tokens: uint16
+with magic 20240520 and version 1 for vocabularies up to 65,536, uint32 with magic 20240801 and version 7 beyond. Each
 document is preceded by the end-of-text token.
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,19 @@ def header(dtype: np.dtype[Any], count: int) -> bytes:
     fields = np.zeros(256, dtype="<i4")
     fields[:3] = magic, version, count
     return fields.tobytes()
+
+
+def megatron_index(dtype: np.dtype[Any], lengths: npt.NDArray[np.int64]) -> bytes:
+    """The `.idx` beside a `.bin` of Megatron-LM: `lengths` are the tokens of its documents, each one sequence.
+
+    Layout as in megatron/core/datasets/indexed_dataset.py (version 1): magic, version, code of the dtype, how many
+    sequences and document bounds; lengths (int32), places in bytes (int64), first sequence of each document (int64).
+    """
+    codes = {"int32": 4, "uint16": 8}
+    head = b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, codes[dtype.name], len(lengths), len(lengths) + 1)
+    places = (np.cumsum(lengths) - lengths) * dtype.itemsize
+    bounds = np.arange(len(lengths) + 1)
+    return head + lengths.astype("<i4").tobytes() + places.astype("<i8").tobytes() + bounds.astype("<i8").tobytes()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,13 +64,17 @@ class Validation:
 class TokenizeConfig(Section):
     """Token shards of the cleaned corpus."""
 
-    format: Literal["llmc", "nanogpt"] = "llmc"
-    """llm.c's and modded-nanogpt's shards, end-of-text before each document; nanoGPT's one file a split, it after."""
+    format: Literal["llmc", "nanogpt", "megatron", "parquet"] = "llmc"
+    """llm.c's and modded-nanogpt's shards, end-of-text before each document; nanoGPT's one file a split, it after;
+    Megatron-LM's .bin and .idx, it after; or Parquet, a row of token ids for each document, it before."""
     val: str = "hash:0.005"
     """Validation: `hash:SHARE` (a text is always on the same side), `tail:SHARE` (the end of the corpus, for one long
     text), `none`, or the address of other documents."""
     shard_tokens: Count = Field(100_000_000, ge=1_000, le=2_000_000_000)
     """Tokens in a shard at most; no document is cut, so one that is longer has a shard of its own."""
+    token_counts: bool = False
+    """Also copy the input, which has to be Parquet, into `counted/` with the column `token_count` filled in: tokens of
+    the text, without end-of-text."""
     shuffle_seed: int | None = None
     """Order of the documents: shuffled by this seed, or as in the input."""
     layout: Layout = "auto"

@@ -27,6 +27,7 @@ from llmdata.storage.manifest import Manifest, Output, output_of
 from llmdata.storage.parquet import write_table
 from llmdata.storage.place import Place
 from llmdata.storage.token_shards import dtype_for
+from llmdata.tokenizer.counts import COUNTED, write_counts
 from llmdata.tokenizer.source import Texts, read_texts
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class EncodeTask:
     piece: dict[str, Any]
     val_share: float
     eot_after: bool
+    counted: bool = False
+    """Whether to copy the piece with the tokens of each document counted."""
 
     @property
     def tokens(self) -> str:
@@ -70,15 +73,22 @@ def run_encode_task(task: EncodeTask) -> dict[str, int]:
     encoding = _encoding(task.tokenizer)
     rejections: list[Rejection] = []
     batches: list[pa.RecordBatch] = []
+    numbers: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    piece = Piece(**task.piece)
     hasher, size = hashlib.sha256(), 0
     with (out / task.tokens).writer() as stream:
-        for texts in read_texts(Piece(**task.piece), rejections):
+        for texts in read_texts(piece, rejections):
             batch, ids = _encode(texts, encoding, task)
             batches.append(batch)
+            numbers.append(np.asarray(texts.rows, np.int64))
             hasher.update(ids.data)
             size += stream.write(ids.data)
     rows = write_table(out / task.table, batches, _schema())
     outputs = [Output(task.tokens, hasher.hexdigest(), size, 0), output_of(out, task.table, rows)]
+    if task.counted:
+        lengths = np.concatenate([np.zeros(0, np.int64), *(batch.column("tokens").to_numpy() for batch in batches)])
+        path = f"{COUNTED}/part-{task.number:05}.parquet"
+        outputs.append(output_of(out, path, write_counts(piece, np.concatenate(numbers), lengths - 1, out / path)))
     if rejections:
         write_table(out / task.rejected, [rejections_to_batch(rejections)], rejection_schema())
         outputs.append(output_of(out, task.rejected, len(rejections)))

@@ -28,6 +28,7 @@ from llmdata.storage.place import Place, remove_partials
 from llmdata.storage.token_index import INDEX, TOKENIZER, DocumentsFile, Shard, Split, TokenIndex, load_index
 from llmdata.storage.token_shards import dtype_for
 from llmdata.tokenizer.config import TokenizeConfig
+from llmdata.tokenizer.counts import COUNTED
 from llmdata.tokenizer.encode import ENCODED, EncodeTask, run_encode_task
 from llmdata.tokenizer.files import keep_encoding
 from llmdata.tokenizer.inputs import describe_changes, describe_inputs
@@ -35,6 +36,8 @@ from llmdata.tokenizer.placement import SPLITS, Cut, Entries, cut_tail, entries_
 from llmdata.tokenizer.shards import BY_PART, BY_SHARD, ListTask, ShardTask, run_shard_task
 
 STAGE = "tokenize"
+EOT_AFTER = ("nanogpt", "megatron")
+"""Formats in which the end-of-text token ends a document; in the others it begins one."""
 PRELOAD = ("llmdata.tokenizer.encode", "llmdata.tokenizer.shards", "pyarrow.parquet", "gigatoken", "tiktoken")
 """Imported once and shared by the workers that are forked from there."""
 
@@ -70,7 +73,7 @@ def tokenize(
             f"nanoGPT reads 16-bit tokens, and this vocabulary has {encoding.n_vocab:,}; use --format llmc"
         )
     pieces = _plan(inputs, config)
-    val_pieces = _plan([config.validation.source], config) if config.validation.by == "input" else []
+    val_pieces = _plan_validation(config)
     state = {
         "inputs": describe_inputs(pieces, out),
         "validation": describe_inputs(val_pieces, out),
@@ -104,7 +107,19 @@ def tokenize(
 def _plan(inputs: Sequence[Place | str], config: TokenizeConfig) -> list[Piece]:
     pieces = plan_pieces(inputs, layout=config.layout, text_column=config.text_column, task_bytes=config.task_bytes)
     refuse_pages(pieces, config.layout, "`llmdata clean` makes documents of them")
+    table = next((piece for piece in pieces if piece.format != "parquet"), None)
+    if config.token_counts and table is not None:
+        raise ConfigError(f"--token-counts: copies Parquet, and {table.path} is {table.format}")
     return pieces
+
+
+def _plan_validation(config: TokenizeConfig) -> list[Piece]:
+    if config.validation.by != "input":
+        return []
+    try:
+        return _plan([config.validation.source], config)
+    except InputError as error:
+        raise InputError(f"--val {config.val}: neither hash:SHARE, tail:SHARE, none nor documents: {error}") from None
 
 
 def _encode(
@@ -116,15 +131,16 @@ def _encode(
     session: Session,
 ) -> list[Manifest]:
     share = config.validation.share if config.validation.by == "hash" else 0.0
-    after = config.format == "nanogpt"
+    after, counted = config.format in EOT_AFTER, config.token_counts
     tasks = []
     for number, piece in enumerate([*pieces, *val_pieces]):
         piece_share = share if number < len(pieces) else 1.0
         record = asdict(piece)
-        fingerprint = manifest.digest([describe_inputs([piece], out), record, encoding.digest, piece_share, after])
+        facts = [describe_inputs([piece], out), record, encoding.digest, piece_share, after, counted]
+        fingerprint = manifest.digest(facts)
         folder = str(out / TOKENIZER)
         name = f"encode-{number:05}"
-        tasks.append(EncodeTask(name, number, fingerprint, str(out), folder, record, piece_share, after))
+        tasks.append(EncodeTask(name, number, fingerprint, str(out), folder, record, piece_share, after, counted))
     return _run(tasks, run_encode_task, out, session, STAGE, lambda made: made)
 
 
@@ -138,10 +154,12 @@ def _assemble(
     if config.validation.by == "tail":
         cut = find_tail(entries, config.validation.share)
         entries = cut_tail(entries, cut, _bytes_before(cut, entries, out, encoding))
-    raw = config.format == "nanogpt"
-    placed = place(entries, None if raw else config.shard_tokens, config.shuffle_seed)
+    if config.format in ("llmc", "megatron") and entries["length"].max() >= 1 << 31:
+        raise InputError(f"a document of {entries['length'].max():,} tokens: {config.format} counts them in 32 bits")
+    placed = place(entries, None if config.format == "nanogpt" else config.shard_tokens, config.shuffle_seed)
     content = manifest.digest([made.outputs[0].sha256 for made in encoded])
-    shards = _shard_tasks(placed, content, out, encoding, raw)
+    dtype = _dtype(config, encoding)
+    shards = _shard_tasks(placed, content, out, dtype, config.format)
     names = {split: [task.path for task in shards[split]] for split in SPLITS}
     ordered = placed[np.lexsort((placed["offset"], placed["part"]))]
     lists = _list_tasks(ordered, encoded, out, names)
@@ -149,7 +167,7 @@ def _assemble(
     (out / BY_SHARD).write_bytes(placed.tobytes())
     (out / BY_PART).write_bytes(ordered.tobytes())
     made = _run(tasks, run_shard_task, out, session, "shards", None)
-    outputs = {found.task: found.outputs[0] for found in made}
+    outputs = {found.task: found.outputs for found in made}
     splits = {}
     for number, split in enumerate(SPLITS):
         chosen = placed[placed["split"] == number]
@@ -157,17 +175,28 @@ def _assemble(
             tokens=int(chosen["length"].sum()),
             documents=len(chosen),
             bytes=int(chosen["bytes"].sum()),
-            shards=[Shard(task.path, task.tokens, *_facts_of(outputs[task.id])) for task in shards[split]],
+            shards=[Shard(task.path, task.tokens, *_facts_of(outputs[task.id][0])) for task in shards[split]],
         )
     return TokenIndex(
         tokenizer_digest=encoding.digest,
         vocab_size=encoding.n_vocab,
         eot=encoding.eot,
-        dtype=dtype_for(encoding.n_vocab).name,
+        dtype=dtype,
         format=config.format,
         splits=splits,
-        documents=[DocumentsFile(task.path, outputs[task.id].rows, *_facts_of(outputs[task.id])) for task in lists],
+        documents=[_file_of(outputs[task.id][0]) for task in lists],
+        beside=[_file_of(output) for split in SPLITS for task in shards[split] for output in outputs[task.id][1:]],
     )
+
+
+def _dtype(config: TokenizeConfig, encoding: Encoding) -> str:
+    """How a token is written. Megatron-LM knows no uint32; an id is below 2**31, so the bytes are the same."""
+    name = dtype_for(encoding.n_vocab).name
+    return "int32" if config.format == "megatron" and name == "uint32" else name
+
+
+def _file_of(output: manifest.Output) -> DocumentsFile:
+    return DocumentsFile(output.path, output.rows, *_facts_of(output))
 
 
 def _facts_of(output: manifest.Output) -> tuple[str, int]:
@@ -197,19 +226,17 @@ def _bytes_before(cut: Cut, entries: Entries, out: Place, encoding: Encoding) ->
     return min(size, int(entry["bytes"]))
 
 
-def _shard_tasks(
-    placed: Entries, content: str, out: Place, encoding: Encoding, raw: bool
-) -> dict[str, list[ShardTask]]:
+def _shard_tasks(placed: Entries, content: str, out: Place, dtype: str, layout: str) -> dict[str, list[ShardTask]]:
     tasks: dict[str, list[ShardTask]] = {split: [] for split in SPLITS}
-    dtype = dtype_for(encoding.n_vocab).name
+    suffix = "parquet" if layout == "parquet" else "bin"
     keys = placed["split"].astype(np.int64) << 32 | placed["shard"]
     starts = np.flatnonzero(np.diff(keys, prepend=-1)).tolist()
     for start, end in zip(starts, [*starts[1:], len(placed)], strict=True):
         split, shard = SPLITS[int(placed["split"][start])], int(placed["shard"][start])
-        name = f"{split}.bin" if raw else f"{split}-{shard:05}.bin"
+        name = f"{split}.{suffix}" if layout == "nanogpt" else f"{split}-{shard:05}.{suffix}"
         tokens = int(placed["length"][start:end].sum())
-        fingerprint = manifest.digest([content, _digest(placed[start:end]), dtype, raw])
-        task = ShardTask(f"shard-{split}-{shard:05}", fingerprint, str(out), name, start, end, tokens, dtype, not raw)
+        fingerprint = manifest.digest([content, _digest(placed[start:end]), dtype, layout])
+        task = ShardTask(f"shard-{split}-{shard:05}", fingerprint, str(out), name, start, end, tokens, dtype, layout)
         tasks[split].append(task)
     return tasks
 
@@ -276,7 +303,7 @@ def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: d
     counts = {STAGE: {"in": kept + rejected, "kept": kept, "rejected": dict(sorted(reasons.items()))}}
     outputs = [manifest.output_of(out, INDEX, 0)]
     outputs += [manifest.output_of(out, f"{TOKENIZER}/{file.name}", 0) for file in (out / TOKENIZER).children()]
-    outputs += [output for made in encoded for output in made.outputs if output.path.startswith("rejected/")]
+    outputs += [output for made in encoded for output in made.outputs if not output.path.startswith(f"{ENCODED}/")]
     cost = {name: sum(made.cost[name] for made in encoded) for name in ("seconds", "cpu_seconds")}
     cost["peak_memory"] = max(made.cost["peak_memory"] for made in encoded)
     inputs = [piece for made in encoded for piece in made.inputs]
@@ -286,7 +313,15 @@ def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: d
 
 
 def _remove_partials(out: Place) -> None:
-    for folder in (out, out / TOKENIZER, out / ENCODED, out / "rejected", out / PRIVATE, out / PRIVATE / "tasks"):
+    for folder in (
+        out,
+        out / TOKENIZER,
+        out / ENCODED,
+        out / "rejected",
+        out / COUNTED,
+        out / PRIVATE,
+        out / PRIVATE / "tasks",
+    ):
         remove_partials(folder)
 
 
@@ -302,8 +337,8 @@ def _clear(out: Place) -> None:
     (out / INDEX).remove()
     _remove_encoded(out)
     manifest.forget(out, STAGE)
-    for pattern in ("train*.bin", "val*.bin", "documents-*.parquet"):
+    for pattern in ("train*.bin", "val*.bin", "*.idx", "train-*.parquet", "val-*.parquet", "documents-*.parquet"):
         for path in out.children(pattern):
             path.remove()
-    for name in (TOKENIZER, "rejected"):
+    for name in (TOKENIZER, "rejected", COUNTED):
         (out / name).remove()
