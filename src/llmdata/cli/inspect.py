@@ -34,6 +34,7 @@ def inspect(
     clusters: Annotated[
         bool, typer.Option("--clusters", help="The largest clusters of duplicates, their texts side by side.")
     ] = False,
+    time: Annotated[bool, typer.Option("--time", help="What CPU time each stage of cleaning took.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Recount every stage and check every digest.")] = False,
     trace: Annotated[
         str | None, typer.Option(help="Follow one document from its page to its tokens.", metavar="ID|URL")
@@ -55,6 +56,7 @@ def inspect(
       llmdata inspect corpus --where "text LIKE '%cookie%'" --sample 5
       llmdata inspect corpus --rejected
       llmdata inspect corpus --clusters
+      llmdata inspect corpus --time
       llmdata inspect runs/demo --verify
       llmdata inspect runs/demo --token train-00000.bin:123456
     """
@@ -63,7 +65,7 @@ def inspect(
         from llmdata.errors import ConfigError
 
         chosen = {"--sql": sql, "--rejected": rejected, "--clusters": clusters, "--verify": verify}
-        chosen |= {"--trace": trace, "--token": token}
+        chosen |= {"--time": time, "--trace": trace, "--token": token}
         given = [option for option, value in chosen.items() if value]
         if len(given) > 1:
             raise ConfigError(f"{' and '.join(given)}: give one of these at a time")
@@ -74,6 +76,8 @@ def inspect(
             _rejected(source, console)
         elif clusters:
             _clusters(source, console)
+        elif time:
+            _times(source, console)
         elif verify:
             _verify(source, session, console)
         elif trace or token:
@@ -220,6 +224,22 @@ def _clusters(source: Source, console: Console) -> None:
             cells.append(cell)
         table.add_row(*cells)
         console.render(table)
+
+
+def _times(source: Source, console: Console) -> None:
+    from dataclasses import asdict
+
+    from llmdata.audit.folders import find_stage
+    from llmdata.audit.times import stage_times, times_table
+    from llmdata.errors import InputError
+
+    clean = find_stage(source, "clean")
+    times = stage_times(clean) if clean else []
+    if not times:
+        raise InputError(f"{source.place}: no finished task of `llmdata clean` here that took its time")
+    console.result({"path": str(clean), "times": [asdict(row) for row in times]})
+    if not console.json:
+        console.render(times_table(times))
 
 
 def _verify(source: Source, session: Session, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -156,14 +157,29 @@ class Count:
         return {"in": self.entered, "kept": self.kept, "changed": self.changed, "rejected": reasons}
 
 
+class Stopwatch:
+    """CPU seconds of this process, shared out among what it did: each lap goes to one name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.process_time()
+
+    def lap(self, name: str) -> None:
+        """All since the lap before was spent on `name`."""
+        now = time.process_time()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
 class Chain:
-    """Runs items through a pass's stages one after the other, and counts.
+    """Runs items through a pass's stages one after the other, counts, and takes their time.
 
     Step 0 is reading; the stages are steps 1, 2, … as the engine's guard knows them.
     """
 
     def __init__(self, stages: Sequence[tuple[str, Callable[[Document], Document | Rejection]]]) -> None:
         self._stages = stages
+        self.watch = Stopwatch()
         self.counts = {name: Count() for name in (READ, *(name for name, _ in stages))}
 
     def __call__(
@@ -174,6 +190,7 @@ class Chain:
         `casualty` says that the item has killed a worker before, and in which step: there it is rejected.
         """
         self._enter(READ, item)
+        self.watch.lap(READ)
         if isinstance(item, Rejection):
             return item
         doc = item
@@ -185,6 +202,7 @@ class Chain:
                 hand.step(step)
                 outcome = _run(name, stage, doc)
             self._enter(name, outcome, before)
+            self.watch.lap(name)
             if isinstance(outcome, Rejection):
                 return outcome
             doc = outcome

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmdata.dedup.shuffle import Shuffle, Verdicts
 from llmdata.document import Document, Rejection, document_schema, rejection_schema, rejections_to_batch, to_batch
 from llmdata.engine import guard
-from llmdata.pipeline.chain import Chain, make_filter, make_shuffle
+from llmdata.pipeline.chain import Chain, Stopwatch, make_filter, make_shuffle
 from llmdata.pipeline.recipe import CleanConfig
 from llmdata.storage.inputs import Piece, read_piece
 from llmdata.storage.journal import Journal
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FLUSH_ITEMS = 100
 FLUSH_CHARACTERS = 4_000_000
 """A journal entry is written after so many items, or so much text: what a crash makes the worker do again."""
+
+START, WRITE = "start", "write"
+"""What CPU time goes to beside the stages: making them (models, lists), and journal, Parquet and digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def run_pass_task(task: PassTask) -> dict[str, Any]:
     drop = _Drop()
     stages = [(name, _filter(name, task.config)) for name in task.filters]
     chain = Chain([(task.drop, drop), *stages] if task.drop else stages)
+    chain.watch.seconds[START] = time.process_time() - cpu
     journal = Journal(Path(task.journal) / task.id)
     done = _restore(journal, chain)
     pending = _Pending(make_shuffle(task.shuffle, config) if task.shuffle else None, config.rejected)
@@ -101,22 +105,25 @@ def run_pass_task(task: PassTask) -> dict[str, Any]:
                 pending.add(chain(item, hand, casualty))
         index += item is not None
         if pending.full:
-            journal.append(pending.take(), {"done": index, "counts": _records(chain)})
+            _save(pending, journal, chain, index)
         if item is None or (casualty and casualty.step == 0):
             break
     if pending.items or not journal.notes:
-        journal.append(pending.take(), {"done": index, "counts": _records(chain)})
+        _save(pending, journal, chain, index)
     counts = journal.notes[-1]["counts"]
+    outputs = _write(task, out, journal, pending.shuffle)
+    chain.watch.lap(WRITE)
     Manifest(
         task=task.id,
         fingerprint=task.fingerprint,
         inputs=[task.piece] if task.piece else [{"path": documents} for documents, _ in task.parts],
-        outputs=_write(task, out, journal, pending.shuffle),
+        outputs=outputs,
         counts=counts,
         cost={
             "seconds": round(time.monotonic() - began, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
             "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "stages": {name: round(seconds, 4) for name, seconds in chain.watch.seconds.items()},
         },
     ).save(out)
     journal.remove()
@@ -149,10 +156,12 @@ class _Pending:
     def full(self) -> bool:
         return self.items >= FLUSH_ITEMS or self._characters >= FLUSH_CHARACTERS
 
-    def take(self) -> dict[str, pa.RecordBatch]:
+    def take(self, watch: Stopwatch) -> dict[str, pa.RecordBatch]:
         batches = {"kept": to_batch(self._kept), "rejected": rejections_to_batch(self._rejected)}
+        watch.lap(WRITE)
         if self.shuffle:
             batches["keys"] = self.shuffle.keys(self._kept)
+            watch.lap(f"{self.shuffle.name} keys")
         self._kept, self._rejected, self._characters, self.items = [], [], 0, 0
         return batches
 
@@ -193,7 +202,15 @@ def _restore(journal: Journal, chain: Chain) -> int:
         count = chain.counts[name]
         count.entered, count.kept, count.changed = record["in"], record["kept"], record["changed"]
         count.rejected = dict(record["rejected"])
+    for name, seconds in note["seconds"].items():
+        chain.watch.seconds[name] = chain.watch.seconds.get(name, 0.0) + seconds
     return int(note["done"])
+
+
+def _save(pending: _Pending, journal: Journal, chain: Chain, done: int) -> None:
+    batches = pending.take(chain.watch)
+    journal.append(batches, {"done": done, "counts": _records(chain), "seconds": chain.watch.seconds})
+    chain.watch.lap(WRITE)
 
 
 def _records(chain: Chain) -> dict[str, Any]:

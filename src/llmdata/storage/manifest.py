@@ -28,7 +28,7 @@ class Manifest:
     """One finished task. `fingerprint` covers inputs, stage versions and settings: equal means nothing to do.
 
     `counts` is what the task adds to the funnel: stage → {"in": n, "kept": n, "rejected": {reason: n}, …}.
-    `cost` (seconds, peak memory) is information and never part of a comparison.
+    `cost` (seconds, peak memory, CPU seconds of each stage) is information and never part of a comparison.
     """
 
     task: str
@@ -36,7 +36,7 @@ class Manifest:
     inputs: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Place) -> None:
         """Write into the stage folder's manifests, as the last act of the task."""
