@@ -15,6 +15,7 @@ from llmdata.cli import (
     dedup,
     generate,
     inspect,
+    plan,
     quality,
     run,
     schema,
@@ -68,6 +69,7 @@ app.add_typer(blocklists.app, name="blocklists")
 app.add_typer(quality.app, name="quality")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command()(tokenize.tokenize)
+app.command()(plan.plan)
 app.command()(train.train)
 app.command()(generate.generate)
 app.command()(status.status)
