@@ -1,28 +1,30 @@
-"""Personal data: found by pattern and checksum, replaced, and counted by kind in `metadata["pii"]`, never kept.
+"""Personal data: found by pattern, checksum or model, replaced, and counted by kind in `metadata["pii"]`, never kept.
 
-E-mail addresses and public IPv4 addresses are matched as FineWeb matches them. All else is found by Presidio's
-recognisers, which are loaded only when the recipe names such a kind (the import takes two seconds), and which read only
-the neighbourhood of what could be a match. No language model is involved.
+E-mail addresses and public IPv4 addresses are matched as FineWeb matches them, phone numbers by libphonenumber. All
+else that has a pattern is found by Presidio's recognisers, which are loaded only when the recipe names such a kind (the
+import takes two seconds). Names need a spaCy model, which is loaded only when the recipe names one.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import cache
-from ipaddress import ip_address
+from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from llmdata.clean import presidio
+from llmdata.clean.addresses import emails, ipv4_addresses
+from llmdata.clean.names import NameKind, find_names, load, model_files
+from llmdata.clean.phone import phone_numbers
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
 
-Kind = Literal["email", "ipv4", "ipv6", "phone", "credit_card", "iban", "us_ssn", "crypto"]
+Kind = Literal["email", "iban", "crypto", "credit_card", "ipv6", "ipv4", "us_ssn", "phone"]
 
-_PLACEHOLDERS: dict[Kind, str] = {
+_PLACEHOLDERS: dict[str, str] = {
     "email": "<EMAIL_ADDRESS>",
     "iban": "<IBAN_CODE>",
     "crypto": "<CRYPTO>",
@@ -31,41 +33,27 @@ _PLACEHOLDERS: dict[Kind, str] = {
     "ipv4": "<IP_ADDRESS>",
     "us_ssn": "<US_SSN>",
     "phone": "<PHONE_NUMBER>",
+    "person": "<PERSON>",
+    "location": "<LOCATION>",
+    "organization": "<ORGANIZATION>",
+    "group": "<NRP>",
+    "date_time": "<DATE_TIME>",
 }
-"""Presidio's names. Where two kinds claim the same characters, the one that stands first here has them."""
-_RANK = {kind: rank for rank, kind in enumerate(_PLACEHOLDERS)}
+"""Presidio's names."""
 
-_LOCAL = "A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
-_LOCAL_AND_DOT = ".!#$%&'*+/=?^_`{|}~-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_LOCAL_PART = re.compile(rf"\b[{_LOCAL}]+(?:\.[{_LOCAL}]+)*@")
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)"
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_DOMAIN = re.compile(rf"(?:{_LABEL}\.)+{_LABEL}|\[{_OCTET}(?:\.{_OCTET}){{3}}\]")
-_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
-_IPV4_APART = re.compile(rf"(?<![\w.]){_IPV4.pattern}(?![\w]|\.\w)")
-_COULD_BE_IPV4 = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
-
-_SURE = 0.3
-"""Least score of a Presidio result: what is below (any nine digits are a US_SSN) needs context words to mean
-anything."""
-_REACH = 80
-"""Characters around a candidate that a recogniser gets to see."""
-
-_CANDIDATES: dict[Kind, re.Pattern[str]] = {
-    "ipv6": re.compile(r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:|::[0-9A-Fa-f]"),
-    "phone": re.compile(r"\d(?:[^\w\n]{0,4}\d){5,40}"),
-    "credit_card": re.compile(r"\d(?:[ -]?\d){11,20}"),
-    "iban": re.compile(r"[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}"),
-    "us_ssn": re.compile(r"[0-9]{3}[- .][0-9]{2}[- .][0-9]{4}"),
-    "crypto": re.compile(r"(?:[bB][cC]1|[13])[A-Za-z0-9]{25}"),
-}
+Found = tuple[int, int, str]
+"""Start, end, kind."""
 
 
 class PiiConfig(Section):
     """Which kinds of personal data to replace, and by what."""
 
-    kinds: list[Kind] = ["email", "ipv4"]
-    """FineWeb's two by default."""
+    kinds: list[Kind | NameKind] = ["email", "ipv4"]
+    """FineWeb's two by default. `person` and what stands behind it are found by the language model of `spacy_model`."""
+    recognisers: list[str] = []
+    """Further recognisers of Presidio by name, as `NhsRecognizer`: their matches become its placeholders."""
+    spacy_model: str | None = None
+    """An installed spaCy pipeline (`en_core_web_sm`) or the folder of one, for the kinds that are names."""
     replacement: Literal["stand_ins", "placeholders"] = "stand_ins"
     """`stand_ins`: FineWeb's fixed addresses for e-mail and IPv4, in turn, the turn starting anew in each document;
     `placeholders`: the kind, as `<EMAIL_ADDRESS>`, which the other kinds get in any case."""
@@ -90,30 +78,60 @@ class PiiConfig(Section):
     phone_regions: list[str] = ["US", "GB", "DE", "FR", "IL", "IN", "CA", "BR"]
     """Countries whose national phone numbers are recognised; international ones (`+…`) always are."""
 
+    @model_validator(mode="after")
+    def _names_need_a_model(self) -> PiiConfig:
+        if self.name_kinds and self.spacy_model is None:
+            raise ValueError(f"to find {', '.join(self.name_kinds)}, name a spaCy model: spacy_model: en_core_web_sm")
+        if self.spacy_model is not None and not self.name_kinds:
+            raise ValueError(f"what shall the spaCy model find? Add to kinds: {', '.join(get_args(NameKind))}")
+        return self
+
+    @property
+    def name_kinds(self) -> list[NameKind]:
+        """The kinds that need the model."""
+        return [kind for kind in get_args(NameKind) if kind in self.kinds]
+
 
 class Pii:
     """Replaces personal data; rejects nothing."""
 
     name = "pii"
-    version = 1
+    version = 2
+
+    @staticmethod
+    def files(config: PiiConfig) -> list[Path]:
+        """The language model's; their content is part of what makes a finished task."""
+        return model_files(config.spacy_model) if config.spacy_model else []
 
     def __init__(self, config: PiiConfig) -> None:
         self._config = config
-        self._finders = [(kind, _finder(kind, config)) for kind in _PLACEHOLDERS if kind in config.kinds]
+        self._finders: list[Callable[[str], Iterable[Found]]] = [
+            _labelled(kind, _finder(kind, config)) for kind in get_args(Kind) if kind in config.kinds
+        ]
+        self._placeholders = dict(_PLACEHOLDERS)
+        for name in config.recognisers:
+            entity, find = presidio.by_name(name)
+            kind = entity.lower()
+            self._placeholders.setdefault(kind, f"<{entity}>")
+            self._finders.append(_labelled(kind, find))
+        if model := config.spacy_model:
+            model_files(model)  # says what to do if it is not there
+            load(model)
+            self._finders.append(lambda text: find_names(text, model, config.name_kinds))
 
     def __call__(self, doc: Document) -> Document | Rejection:
         text = doc.text
-        found = [(start, end, kind) for kind, find in self._finders for start, end in find(text)]
+        found = self.find(text)
         if not found:
             return doc
-        turns: dict[Kind, Iterator[str]] = {kind: cycle([_PLACEHOLDERS[kind]]) for kind in _PLACEHOLDERS}
+        turns: dict[str, Iterator[str]] = {kind: cycle([own]) for kind, own in self._placeholders.items()}
         if self._config.replacement == "stand_ins":
             turns["email"] = cycle(self._config.email_stand_ins)
             turns["ipv4"] = cycle(self._config.ipv4_stand_ins)
         pieces = []
         at = 0
         counts: Counter[str] = Counter()
-        for start, end, kind in _without_overlaps(found):
+        for start, end, kind in found:
             pieces += [text[at:start], next(turns[kind])]
             counts[kind] += 1
             at = end
@@ -121,108 +139,31 @@ class Pii:
         doc.metadata["pii"] = dict(counts)
         return doc
 
+    def find(self, text: str) -> list[Found]:
+        """What would be replaced, in text order.
 
-def _without_overlaps(found: list[tuple[int, int, Kind]]) -> list[tuple[int, int, Kind]]:
-    """In text order; of two that overlap, the kind of higher rank, then the earlier."""
-    kept: list[tuple[int, int, Kind]] = []
-    for span in sorted(found):
-        if not kept or span[0] >= kept[-1][1]:
-            kept.append(span)
-        elif _RANK[span[2]] < _RANK[kept[-1][2]] and (len(kept) == 1 or kept[-2][1] <= span[0]):
-            kept[-1] = span
-    return kept
+        Of two that overlap, the kind that stands first in `Kind` has the characters, then the earlier.
+        """
+        found = [(rank, span) for rank, find in enumerate(self._finders) for span in find(text)]
+        kept: list[tuple[int, Found]] = []
+        for rank, span in sorted(found, key=lambda one: one[1]):
+            if not kept or span[0] >= kept[-1][1][1]:
+                kept.append((rank, span))
+            elif rank < kept[-1][0] and (len(kept) == 1 or kept[-2][1][1] <= span[0]):
+                kept[-1] = (rank, span)
+        return [span for _, span in kept]
 
 
-def _finder(kind: Kind, config: PiiConfig) -> Callable[[str], Iterator[tuple[int, int]]]:
+def _labelled(kind: str, find: Callable[[str], Iterable[tuple[int, int]]]) -> Callable[[str], Iterable[Found]]:
+    return lambda text: [(start, end, kind) for start, end in find(text)]
+
+
+def _finder(kind: Kind, config: PiiConfig) -> Callable[[str], Iterable[tuple[int, int]]]:
     if kind == "email":
-        return _emails
+        return emails
     if kind == "ipv4":
-        pattern = _IPV4_APART if config.addresses_apart else _IPV4
-        return lambda text: _ipv4(text, pattern, config.public_addresses_only)
-    recogniser = _recogniser(kind, tuple(config.phone_regions))
-    if kind == "ipv6":
-        return lambda text: _ipv6(text, recogniser, config.public_addresses_only)
-    return lambda text: _recognised(text, kind, recogniser)
-
-
-def _emails(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of e-mail addresses. In time linear in the text: from each `@`, first left, then right."""
-    free = 0
-    at = text.find("@")
-    while at >= 0:
-        local = text[free:at]
-        start = free + len(local.rstrip(_LOCAL_AND_DOT))
-        if (dots := text.rfind("..", start, at)) >= 0:
-            start = dots + 2
-        following = at + 1
-        if start < at and text[at - 1] != ".":
-            left, right = _LOCAL_PART.search(text, start, at + 1), _DOMAIN.match(text, at + 1)
-            if left and right:
-                yield left.start(), right.end()
-                following = right.end()
-        free = following
-        at = text.find("@", free)
-
-
-def _ipv4(text: str, pattern: re.Pattern[str], public_only: bool) -> Iterator[tuple[int, int]]:
-    if _COULD_BE_IPV4.search(text):
-        for match in pattern.finditer(text):
-            if _is_address(match[0], public_only):
-                yield match.span()
-
-
-def _ipv6(text: str, recogniser: Any, public_only: bool) -> Iterator[tuple[int, int]]:
-    for start, end in _recognised(text, "ipv6", recogniser):
-        bare = re.split("[/%]", text[start:end])[0]
-        if ":" in bare and _is_address(bare, public_only):
-            yield start, end
-
-
-def _is_address(text: str, public_only: bool) -> bool:
-    try:
-        address = ip_address(text)
-    except ValueError:  # a number with a leading zero
-        return False
-    return address.is_global or not public_only
-
-
-def _recognised(text: str, kind: Kind, recogniser: Any) -> Iterator[tuple[int, int]]:
-    """Spans that `recogniser` is sure of, in the neighbourhood of candidates."""
-    for start, stop in _neighbourhoods(text, _CANDIDATES[kind]):
-        for result in recogniser.analyze(text[start:stop], recogniser.supported_entities, None):
-            begin, end = start + result.start, start + result.end
-            # What touches a cut may be longer than it looks, or begin there only because of the cut.
-            whole = (begin > start or start == 0) and (end < stop or stop == len(text))
-            if result.score >= _SURE and whole:
-                yield begin, end
-
-
-def _neighbourhoods(text: str, candidate: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Stretches of `text` around candidates; stretches that touch are one."""
-    start = stop = -1
-    for match in candidate.finditer(text):
-        if start >= 0 and match.start() - _REACH > stop:
-            yield start, stop
-            start = -1
-        if start < 0:
-            start = max(0, match.start() - _REACH)
-        stop = min(len(text), match.end() + _REACH)
-    if start >= 0:
-        yield start, stop
-
-
-@cache
-def _recogniser(kind: Kind, phone_regions: tuple[str, ...]) -> Any:
-    """Presidio's recogniser for `kind`. Imports Presidio: 2 s, and PyTorch where it is installed."""
-    from presidio_analyzer import predefined_recognizers as presidio
-
+        return lambda text: ipv4_addresses(text, config.addresses_apart, config.public_addresses_only)
     if kind == "phone":
-        return presidio.PhoneRecognizer(supported_regions=phone_regions)
-    recognisers = {
-        "ipv6": presidio.IpRecognizer,
-        "credit_card": presidio.CreditCardRecognizer,
-        "iban": presidio.IbanRecognizer,
-        "us_ssn": presidio.UsSsnRecognizer,
-        "crypto": presidio.CryptoRecognizer,
-    }
-    return recognisers[kind]()
+        regions = tuple(config.phone_regions)
+        return lambda text: phone_numbers(text, regions)
+    return presidio.by_kind(kind, config.public_addresses_only)
