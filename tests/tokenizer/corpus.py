@@ -9,9 +9,9 @@ import shutil
 from pathlib import Path
 
 from llmdata.document import Document, document_schema, to_batch
-from llmdata.storage.encoding_kinds import dump_ranks
 from llmdata.storage.parquet import write_table
 from llmdata.storage.place import Place
+from llmdata.storage.ranks import dump_ranks
 
 SHARED_BPE = Path(os.environ.get("LLMDATA_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "bpe"
 

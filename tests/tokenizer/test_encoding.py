@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.encoding import Encoding, load_encoding
-from llmdata.storage.encoding_kinds import BpeEncoding, JsonEncoding, dump_ranks, parse_ranks
+from llmdata.storage.encoding_kinds import BpeEncoding, JsonEncoding
 from llmdata.storage.encoding_names import PATTERNS
 from llmdata.storage.place import Place
+from llmdata.storage.ranks import dump_ranks, parse_ranks
 from tests.tokenizer.corpus import PHRASES, texts
 
 LOSSLESS = ("bpe", "gpt2", "o200k", "own")

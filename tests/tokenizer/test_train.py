@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from llmdata.engine.session import Session, Stop
 from llmdata.errors import ChangedError, ConfigError, InputError, StoppedEarly
 from llmdata.storage.encoding import load_encoding
-from llmdata.storage.encoding_kinds import BpeEncoding, byte_alphabet
+from llmdata.storage.encoding_kinds import BpeEncoding
 from llmdata.storage.manifest import manifests, sha256_of
 from llmdata.storage.place import Place
+from llmdata.storage.ranks import byte_alphabet
 from llmdata.tokenizer import TokenizerConfig, train_tokenizer
 from llmdata.tokenizer.files import merges_of
 from tests.tokenizer.corpus import PHRASES, SHARED_BPE, documents, texts, write_corpus

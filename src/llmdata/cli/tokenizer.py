@@ -108,6 +108,31 @@ def decode(
 
 
 @app.command()
+def download(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="gpt2, cl100k_base, o200k_base, … or a model's name.")],
+    address: Annotated[
+        str | None, typer.Option("--from", help="A mirror with the publisher's layout.", metavar="URL")
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Download the vocabulary of a published encoding into tiktoken's cache, and check its digest.
+
+    \b
+    Example:
+      llmdata tokenizer download cl100k_base
+    """
+    with command(json=json, verbose=verbose) as (_, console):
+        from dataclasses import asdict
+
+        from llmdata.tokenizer.download import download_vocabulary
+
+        found = download_vocabulary(name, address)
+        state = "downloaded" if found.fresh else "was there"
+        console.result(asdict(found), f"{found.name}: {state}, {found.bytes:,} bytes: {found.path}")
+
+
+@app.command()
 def view(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="Any text.")],
     encoding: Annotated[

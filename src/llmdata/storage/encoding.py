@@ -19,31 +19,33 @@ from llmdata.storage.encoding_kinds import (
     CharEncoding,
     Encoding,
     JsonEncoding,
-    parse_ranks,
 )
 from llmdata.storage.encoding_names import (
     END_OF_TEXT,
+    GPT2_FILES,
     KNOWN,
     NAMES,
-    cached_vocabulary,
+    cached_file,
     canonical_name,
+    files_of,
     known_by_digest,
 )
 from llmdata.storage.place import Place
+from llmdata.storage.ranks import parse_gpt2, parse_ranks
 from llmdata.storage.token_index import TOKENIZER
 
 __all__ = ["Encoding", "load_encoding"]
 
 
 def load_encoding(source: Place | str, pattern: str | None = None) -> Encoding:
-    """The encoding that `source` names: gpt2, cl100k_base, gpt-4o, …; a folder of ours or of a Hugging Face model;
-    a folder of tokens; a `tokenizer.json`; or a `.tiktoken` file, which needs `pattern` unless it is one of OpenAI's.
+    """The encoding that `source` names: gpt2, cl100k_base, gpt-4o, …; a folder of ours, of a Hugging Face model, or
+    with GPT-2's `vocab.bpe` and `encoder.json`; a folder of tokens; a `tokenizer.json`; or a `.tiktoken` file, which
+    needs `pattern` unless it is one of OpenAI's.
 
     Raises InputError where nothing of that kind is found, ConfigError where `pattern` is missing.
     """
     if isinstance(source, str) and (name := canonical_name(source)) and not os.path.exists(source):
-        known = KNOWN[name]
-        return BpeEncoding(parse_ranks(cached_vocabulary(name), name), known.pattern, dict(known.special_tokens))
+        return _from_name(name)
     place = Place.of(source)
     if not place.exists():
         raise InputError(f"{source}: neither a file or folder nor a known encoding ({', '.join(NAMES)})")
@@ -57,6 +59,13 @@ def load_encoding(source: Place | str, pattern: str | None = None) -> Encoding:
     raise InputError(f"{place}: not a tokenizer; give a folder, a tokenizer.json, a .tiktoken file or a name")
 
 
+def _from_name(name: str) -> BpeEncoding:
+    known = KNOWN[name]
+    data = [cached_file(file) for file in files_of(name)]
+    ranks = parse_ranks(data[0], name) if len(data) == 1 else parse_gpt2(*data)
+    return BpeEncoding(ranks, known.pattern, dict(known.special_tokens))
+
+
 def _from_folder(folder: Place) -> Encoding:
     inner = folder / TOKENIZER
     if not (folder / JSON).exists() and (inner / JSON).exists():
@@ -65,7 +74,12 @@ def _from_folder(folder: Place) -> Encoding:
     ours = config.get("llmdata")
     if isinstance(ours, dict) and ours.get("kind") == "bpe":
         ranks = parse_ranks((folder / RANKS).read_bytes(), str(folder / RANKS))
+        if not ours.get("special_tokens") or "pattern" not in ours:
+            raise InputError(f"{folder / CONFIG}: names no pattern or no special tokens; make the tokenizer anew")
         return BpeEncoding(ranks, ours["pattern"], ours["special_tokens"])
+    if not (folder / JSON).exists() and all((folder / name).exists() for name in GPT2_FILES):
+        ranks = parse_gpt2(*((folder / name).read_bytes() for name in GPT2_FILES))
+        return BpeEncoding(ranks, "gpt2", {END_OF_TEXT: max(ranks.values()) + 1})
     if not (folder / JSON).exists():
         raise InputError(f"{folder}: no {JSON}, so no tokenizer; `llmdata tokenizer train … --out {folder}` makes one")
     return _from_json((folder / JSON).read_bytes(), folder)

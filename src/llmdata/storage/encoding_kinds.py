@@ -1,4 +1,4 @@
-"""The kinds of encoding: byte pairs, characters, and whatever `tokenizers` reads; and the formats they rest in.
+"""The kinds of encoding: byte pairs, characters, and whatever `tokenizers` reads.
 
 An encoding treats all text as text: a document that contains `<|endoftext|>` is spelled out in ordinary tokens, and
 special tokens are put between documents by id alone.
@@ -6,13 +6,10 @@ special tokens are put between documents by id alone.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import itertools
 import json
-import os
 import re
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -23,6 +20,7 @@ import numpy.typing as npt
 
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.encoding_names import END_OF_TEXT, resolve_pattern
+from llmdata.storage.ranks import byte_alphabet, dump_ranks, load_gigatoken
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,25 +119,26 @@ class BpeEncoding(Encoding):
 
     @cached_property
     def _bulk(self) -> Any:
-        """gigatoken's tokenizer, for the patterns that it knows; None for others.
+        """gigatoken's tokenizer, for the patterns and vocabularies that it can take; None for others.
 
         Loaded without special tokens: with them it would encode a document's own text `<|endoftext|>` as one.
         """
         names = {"gpt2": "gpt2", "cl100k": "gpt4", "o200k": "o200k"}
-        if self.pattern_name not in names:
-            return None
-        import gigatoken
+        return load_gigatoken(self.ranks, names[self.pattern_name]) if self.pattern_name in names else None
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, RANKS)
-            with open(path, "wb") as stream:
-                stream.write(dump_ranks(self.ranks))
-            return gigatoken.Tokenizer.from_tiktoken(path, names[self.pattern_name])
+    @cached_property
+    def _gaps(self) -> Ids | None:
+        """The rank of each of gigatoken's ids; None where they are the same, in vocabularies without gaps."""
+        ordered = np.array(sorted(self.ranks.values()), dtype=np.uint32)
+        return ordered if ordered[-1] >= len(ordered) else None
+
+    def _ranks_of(self, ids: Ids) -> Ids:
+        return ids if self._gaps is None else self._gaps[ids]
 
     def encode(self, text: str) -> list[int]:
         pieces = cut_runs(text)
         if len(pieces) > 1 and self._bulk is not None:
-            exact: list[int] = self._bulk.encode(text.encode("utf-8", "replace")).tolist()
+            exact: list[int] = self._ranks_of(self._bulk.encode(text.encode("utf-8", "replace"))).tolist()
             return exact
         try:
             return [token for piece in pieces for token in self.tiktoken.encode_ordinary(piece)]
@@ -161,7 +160,7 @@ class BpeEncoding(Encoding):
 
         if pc.any(newer := pc.match_substring_regex(texts, _NEW)).as_py():
             rows = zip(texts.to_pylist(), newer.to_pylist(), strict=True)
-            return pack([self.encode(text) if new else self._bulk.encode(text) for text, new in rows])
+            return pack([self.encode(text) if new else self._ranks_of(self._bulk.encode(text)) for text, new in rows])
         _, bounds, data = texts.buffers()
         starts = np.frombuffer(bounds, np.int64)[texts.offset : texts.offset + len(texts) + 1]
         raw = np.frombuffer(data or b"", np.uint8)
@@ -170,7 +169,7 @@ class BpeEncoding(Encoding):
             ak.index.Index64(starts), characters, parameters={"__array__": "bytestring"}
         )
         layout = self._bulk.encode_batch(ak.Array(column), parallel=False).layout
-        return np.asarray(layout.content.data), np.asarray(layout.offsets.data)
+        return self._ranks_of(np.asarray(layout.content.data)), np.asarray(layout.offsets.data)
 
     @cached_property
     def _bytes(self) -> dict[int, bytes]:
@@ -329,30 +328,3 @@ class JsonEncoding(Encoding):
             return super().decode_bytes(ids)
         # SentencePiece's models decode a whole differently from its parts: the first space is not the text's.
         return str(self._model.decode([int(token) for token in ids], skip_special_tokens=False)).encode()
-
-
-def byte_alphabet() -> dict[str, int]:
-    """GPT-2's spelling of bytes as printable characters: itself where printable, else U+0100 and up in order."""
-    shown = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) != " "]
-    hidden = [byte for byte in range(256) if byte not in set(shown)]
-    return {chr(byte): byte for byte in shown} | {chr(256 + index): byte for index, byte in enumerate(hidden)}
-
-
-def dump_ranks(ranks: dict[bytes, int]) -> bytes:
-    """`ranks` in tiktoken's file format: base64 of the token, a space, its rank; one a line."""
-    ordered = sorted(ranks.items(), key=lambda item: item[1])
-    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ordered)
-
-
-def parse_ranks(data: bytes, name: str) -> dict[bytes, int]:
-    """Read tiktoken's file format; raises InputError naming the line that is not in it."""
-    ranks = {}
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
-        except ValueError:
-            raise InputError(f"{name}:{number}: not a line of a .tiktoken file: {line[:60]!r}") from None
-    if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
-        raise InputError(f"{name}: not a byte-level vocabulary: {len(missing)} of the 256 bytes have no token")
-    return ranks

@@ -16,10 +16,9 @@ from llmdata.storage.encoding_kinds import (
     CharEncoding,
     Encoding,
     JsonEncoding,
-    byte_alphabet,
-    dump_ranks,
 )
 from llmdata.storage.place import Place
+from llmdata.storage.ranks import byte_alphabet, dump_ranks, load_gigatoken
 
 FILES = (JSON, RANKS, CONFIG)
 
@@ -69,10 +68,11 @@ def bpe_json(encoding: BpeEncoding) -> bytes:
 
     Special tokens stand in the vocabulary too, as in GPT-2's own file: only there does their id count.
     """
+    # As Latin-1 each byte is one character, which `translate` spells as GPT-2 does.
     letters = {byte: letter for letter, byte in byte_alphabet().items()}
 
     def spell(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
+        return token.decode("latin-1").translate(letters)
 
     ordered = sorted(encoding.ranks.items(), key=lambda item: item[1])
     vocabulary = {spell(token): rank for token, rank in ordered} | encoding.special_tokens
@@ -126,15 +126,18 @@ def _by_id(item: tuple[str, int]) -> int:
 def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
     """The two tokens that each token of `ranks` is merged from, in order of rank.
 
-    A file of ranks leaves them out; encoding a token with the ranks below its own leaves exactly the two.
+    A file of ranks leaves them out; encoding a token with the ranks below its own leaves exactly the two. gigatoken
+    finds them ten times as fast, in vocabularies that it can take.
     """
-    merges = []
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
-        if len(token) > 1:
-            parts = _merge(ranks, token, rank)
-            if len(parts) == 2:
-                merges.append((parts[0], parts[1]))
-    return merges
+    loaded = load_gigatoken(ranks, "gpt2")
+    if loaded is not None:
+        return [(bytes(left), bytes(right)) for left, right in loaded.merges]
+    parts = (_merge(ranks, token, rank) for token, rank in sorted(ranks.items(), key=_by_rank) if len(token) > 1)
+    return [(pair[0], pair[1]) for pair in parts if len(pair) == 2]
+
+
+def _by_rank(item: tuple[bytes, int]) -> int:
+    return item[1]
 
 
 def _merge(ranks: Mapping[bytes, int], token: bytes, below: int) -> list[bytes]:
