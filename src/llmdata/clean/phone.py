@@ -76,11 +76,11 @@ class _Walk:
 
         self._library: Any = phonenumbermatcher
         self._text = text
-        self._matchers = {region: phonenumbermatcher.PhoneNumberMatcher(text, region) for region in regions}
+        self._regions = regions
 
     def spans(self, start: int, stop: int) -> Iterator[Span]:
         """Numbers that begin between `start` and `stop`, where the last digits stand."""
-        waiting: dict[int, Sequence[str]] = {start: list(self._matchers)}
+        waiting: dict[int, Sequence[str]] = {start: self._regions}
         while waiting:
             index = min(waiting)
             regions = waiting.pop(index)
@@ -149,7 +149,8 @@ class _Walk:
                 yield region
 
     def _takes(self, region: str, offset: int, candidate: str) -> bool:
-        return self._matchers[region]._parse_and_verify(candidate, offset) is not None
+        matcher = self._library.PhoneNumberMatcher(self._text, region)
+        return matcher._parse_and_verify(candidate, offset) is not None
 
 
 def _without(regions: Sequence[str], others: Sequence[str]) -> Sequence[str]:
@@ -168,15 +169,18 @@ def _could_be_of(digits: str, region: str) -> bool:
     plan = _plan(region)
     if plan is None or plan.abroad.match(digits):
         return True
-    bare = {digits}
-    if digits.startswith(plan.code):
-        bare.add(digits[len(plan.code) :])
-    for _ in range(2):  # the parser strips a national prefix before and after the country's code
-        bare |= {plan.without_prefix(number) for number in bare}
-    possible = {number for number in bare if len(number) in plan.lengths and plan.valid.fullmatch(number)}
-    if possible == {digits} and not plan.prefix.match(digits):
-        return not plan.wants_prefix(digits)
-    return bool(possible)
+    starts = (digits, digits[len(plan.code) :]) if digits.startswith(plan.code) else (digits,)
+    for number in starts:
+        for _ in range(3):  # the parser strips a national prefix before and after the country's code
+            if len(number) in plan.lengths and plan.valid.fullmatch(number):
+                bare = number == digits and not plan.prefix.match(digits)
+                if not bare or not plan.wants_prefix(digits):
+                    return True
+            shorter = plan.without_prefix(number)
+            if shorter == number:
+                break
+            number = shorter
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +226,9 @@ class _Plan:
 @cache
 def _plan(region: str) -> _Plan | None:
     """None for a region that libphonenumber does not know: of it, international numbers are found only."""
-    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
+    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, enable_pattern_cache
 
+    enable_pattern_cache()
     own: Any = PhoneMetadata.metadata_for_region(region.upper(), None)
     if own is None:
         return None

@@ -7,6 +7,7 @@ import takes two seconds). Names need a spaCy model, which is loaded only when t
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
@@ -40,6 +41,8 @@ _PLACEHOLDERS: dict[str, str] = {
     "date_time": "<DATE_TIME>",
 }
 """Presidio's names."""
+
+_DIGIT = re.compile(r"\d")
 
 Found = tuple[int, int, str]
 """Start, end, kind."""
@@ -105,19 +108,22 @@ class Pii:
 
     def __init__(self, config: PiiConfig) -> None:
         self._config = config
-        self._finders: list[Callable[[str], Iterable[Found]]] = [
-            _labelled(kind, _finder(kind, config)) for kind in get_args(Kind) if kind in config.kinds
+        self._finders: list[tuple[Callable[[str], Iterable[Found]], bool]] = [
+            (_labelled(kind, _finder(kind, config)), kind not in ("email", "ipv6"))
+            for kind in get_args(Kind)
+            if kind in config.kinds
         ]
+        """Each with whether it has a look only at texts with a digit."""
         self._placeholders = dict(_PLACEHOLDERS)
         for name in config.recognisers:
             entity, find = presidio.by_name(name)
             kind = entity.lower()
             self._placeholders.setdefault(kind, f"<{entity}>")
-            self._finders.append(_labelled(kind, find))
+            self._finders.append((_labelled(kind, find), False))
         if model := config.spacy_model:
             model_files(model)  # says what to do if it is not there
             load(model)
-            self._finders.append(lambda text: find_names(text, model, config.name_kinds))
+            self._finders.append((lambda text: find_names(text, model, config.name_kinds), False))
 
     def __call__(self, doc: Document) -> Document | Rejection:
         text = doc.text
@@ -144,7 +150,13 @@ class Pii:
 
         Of two that overlap, the kind that stands first in `Kind` has the characters, then the earlier.
         """
-        found = [(rank, span) for rank, find in enumerate(self._finders) for span in find(text)]
+        digits = _DIGIT.search(text) is not None
+        found = [
+            (rank, span)
+            for rank, (find, wants_digit) in enumerate(self._finders)
+            if digits or not wants_digit
+            for span in find(text)
+        ]
         kept: list[tuple[int, Found]] = []
         for rank, span in sorted(found, key=lambda one: one[1]):
             if not kept or span[0] >= kept[-1][1][1]:

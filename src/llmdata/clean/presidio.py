@@ -19,12 +19,13 @@ _REACH = 80
 
 _BY_KIND = {
     "ipv6": ("IpRecognizer", r"[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:|::[0-9A-Fa-f]"),
-    "credit_card": ("CreditCardRecognizer", r"\d(?:[ -]?\d){11,20}"),
+    "credit_card": ("CreditCardRecognizer", r"[13-6](?<!\w.)(?:[ -]?\d){11,20}"),
     "iban": ("IbanRecognizer", r"[A-Z]{2}[0-9]{2}[ -]?[A-Z0-9]{4}[ -]?[A-Z0-9]{4}"),
-    "us_ssn": ("UsSsnRecognizer", r"\b[0-9]{3}(?:[0-9]{2}-?|[- .]?[0-9]{2}[- .]?)[0-9]{4}\b"),
+    "us_ssn": ("UsSsnRecognizer", r"[0-9](?<!\w.)[0-9]{2}(?:[0-9]{2}-?|[- .]?[0-9]{2}[- .]?)[0-9]{4}(?!\w)"),
     "crypto": ("CryptoRecognizer", r"(?:[bB][cC]1|[13])[A-Za-z0-9]{25}"),
 }
-"""Recogniser and what its matches have in them."""
+"""Recogniser and what its matches have in them. `(?<!\\w.)` is `\\b` one character late: `re` is quick to find a first
+character of a set."""
 _WITHOUT_DIGITS = {"UrlRecognizer": r"\w[.:]\w|://"}
 """Recognisers whose matches need no digit, and what they need."""
 _IN_CONTEXT = ("us_ssn",)
@@ -51,6 +52,8 @@ def by_name(name: str) -> tuple[str, Callable[[str], Iterator[Span]]]:
 
 
 def _ipv6(text: str, candidate: re.Pattern[str], recogniser: Any, public_only: bool) -> Iterator[Span]:
+    if text.count(":") < 2:
+        return
     for start, end in _recognised(text, candidate, recogniser, ()):
         bare = re.split("[/%]", text[start:end])[0]
         if ":" in bare and is_address(bare, public_only):
