@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from llmdata.audit.folders import Source
 from llmdata.errors import InputError
+from llmdata.storage.objects import for_duckdb
 from llmdata.storage.parquet import open_parquet
 from llmdata.storage.place import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from fsspec import AbstractFileSystem
 
 WARC_COLUMNS = ("id", "type", "url", "date", "status", "content_type", "length", "file", "offset")
 
@@ -68,7 +70,10 @@ class Tables:
 
     def _view(self, name: str, files: Sequence[Place], json_lines: bool = False, file_names: bool = False) -> None:
         for fs in {id(file.fs): file.fs for file in files if file.fs is not None}.values():
-            self._connection.register_filesystem(fs)
+            if not self._connection.filesystem_is_registered(_protocol(fs)):
+                self._connection.register_filesystem(for_duckdb(fs))
+                # DuckDB seeks, then reads: of two threads on one stream, one would read what the other sought.
+                self._connection.execute("SET threads = 1")
         paths = [str(file).replace("'", "''") for file in files]
         names = ", ".join(f"'{path}'" for path in paths)
         read = (
@@ -88,6 +93,10 @@ class Tables:
         if "Table with name rejected does not exist" in message:
             return f"{self._source.place}: has no rejected documents on disk"
         return f"{self._source.place}: {message}"
+
+
+def _protocol(fs: AbstractFileSystem) -> str:
+    return fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
 
 
 def warc_table(files: Sequence[Place]) -> pa.Table:

@@ -8,11 +8,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmdata.errors import BusyError
+from llmdata.storage import objects
 from llmdata.storage.place import Place, disk_full_is_resumable, remove_partials
 
 PRIVATE = ".llmdata"
@@ -40,10 +41,11 @@ def locked(folder: Place, command: str) -> Iterator[None]:
     """Hold the lock of `folder` (made if need be); raises BusyError naming the holder if it is taken.
 
     The kernel's file lock decides, and drops with the process however it dies; the text in the file only says
-    who holds it. Folders on an object store are not locked.
+    who holds it. On S3 it is a lease (`storage.lease`); folders on other stores are not locked.
     """
     if folder.fs is not None:
-        yield
+        with _leased(folder, command) if objects.is_s3(folder.fs) else nullcontext():
+            yield
         return
     new, ours = not folder.exists(), (folder / PRIVATE).exists()
     path = (folder / PRIVATE).mkdir() / "lock"
@@ -77,6 +79,17 @@ def locked(folder: Place, command: str) -> Iterator[None]:
                 _remove_if_empty(folder)
 
 
+@contextmanager
+def _leased(folder: Place, command: str) -> Iterator[None]:
+    from llmdata.storage.lease import leased
+
+    who = Holder(socket.gethostname(), os.getpid(), time.time(), command)
+    with leased(folder / PRIVATE / "lock", asdict(who)):
+        for where in (folder, folder / PRIVATE, folder / PRIVATE / "tasks"):
+            remove_partials(where)
+        yield
+
+
 def _remove_if_empty(folder: Place) -> None:
     """Leave nothing behind of a command that was refused before it wrote anything."""
     if [entry.name for entry in folder.children()] == [PRIVATE] and [
@@ -88,6 +101,11 @@ def _remove_if_empty(folder: Place) -> None:
 def holder(folder: Place) -> Holder | None:
     """Who holds the lock of `folder` now; None if nobody does, or if its holder is dead."""
     path = folder / PRIVATE / "lock"
+    if objects.is_s3(folder.fs):
+        from llmdata.storage.lease import holder_of
+
+        record = holder_of(path)
+        return _parse(json.dumps(record)) if record else None
     if folder.fs is not None or not path.exists():
         return None
     with open(path.path, encoding="utf-8") as stream:
@@ -101,6 +119,6 @@ def holder(folder: Place) -> Holder | None:
 def _parse(text: str) -> Holder | None:
     try:
         fields: dict[str, Any] = json.loads(text)
-        return Holder(**fields)
-    except (ValueError, TypeError):
+        return Holder(**{name: fields[name] for name in ("host", "pid", "since", "command")})
+    except (ValueError, TypeError, KeyError):
         return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,9 +16,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from llmdata.errors import InputError, LlmdataError, StoppedEarly
+from llmdata.resources import cache_folder
+from llmdata.storage import objects
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+_SECRET = re.compile(r"://[^/@]*:[^/@]*@|[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=|X-Goog-)", re.IGNORECASE)
 
 PARTIAL = ".partial"
 """Suffix of a file that is still being written; leftovers of a killed run are removed by `remove_partials`."""
@@ -31,7 +37,11 @@ class Place:
 
     @classmethod
     def of(cls, address: str | Path | Place) -> Place:
-        """The place that `address` names: a path, `file://…`, or any fsspec address (`s3://…`, `hf://…`)."""
+        """The place that `address` names: a path, `file://…`, or any fsspec address (`s3://…`, `hf://…`).
+
+        Raises InputError if the address carries a password or a signature: addresses are written into recipes and
+        manifests.
+        """
         if isinstance(address, Place):
             return address
         text = os.fspath(address)
@@ -40,8 +50,14 @@ class Place:
         from fsspec.core import url_to_fs
 
         protocol = text.split("://", 1)[0]
+        if _SECRET.search(text):
+            raise InputError(
+                f"{protocol}://…: the address holds a password or signature, and addresses are recorded in recipes and "
+                "manifests. Give credentials by the environment or a profile."
+            )
         try:
-            fs, path = url_to_fs(text)
+            fs, path = url_to_fs(text, **objects.options(protocol))
+            objects.configure(fs)
         except ImportError as error:
             raise InputError(f"{text}: reading {protocol}:// needs another package: {error}") from None
         except ValueError as error:
@@ -68,20 +84,35 @@ class Place:
             raise LlmdataError(f"{self}: this has to be on the local disk")
         return Path(self.path)
 
+    def on_disk(self) -> Path:
+        """This file on the local disk, for memory maps: itself, or a copy in the cache, fetched once a version."""
+        if self.fs is None:
+            return Path(self.path)
+        name = hashlib.sha256(f"{self} {self.stamp()}".encode()).hexdigest()
+        copy = Place(str(cache_folder("objects") / name))
+        if not copy.exists():
+            with copy.writer() as out, self.open() as stream:
+                shutil.copyfileobj(stream, out, 8 << 20)
+        return copy.local()
+
     def exists(self) -> bool:
-        return os.path.exists(self.path) if self.fs is None else bool(self.fs.exists(self.path))
+        return os.path.exists(self.path) if self.fs is None else bool(self._ask("exists"))
 
     def is_dir(self) -> bool:
-        return os.path.isdir(self.path) if self.fs is None else bool(self.fs.isdir(self.path))
+        return os.path.isdir(self.path) if self.fs is None else bool(self._ask("isdir"))
 
     def size(self) -> int:
-        return os.path.getsize(self.path) if self.fs is None else int(self.fs.size(self.path))
+        return os.path.getsize(self.path) if self.fs is None else int(self._ask("size"))
+
+    def _ask(self, method: str, *args: Any, **options: Any) -> Any:
+        with objects.errors(self):
+            return getattr(self.fs, method)(self.path, *args, **options)
 
     def stamp(self) -> str:
         """Changes whenever the file is written anew: modification time locally, the ETag or the like remotely."""
         if self.fs is None:
             return str(os.stat(self.path).st_mtime_ns)
-        info = self.fs.info(self.path)
+        info = self._ask("info")
         for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created"):
             if info.get(key):
                 return str(info[key])
@@ -91,8 +122,8 @@ class Place:
         if self.fs is None:
             with disk_full_is_resumable(self.path):
                 os.makedirs(self.path, exist_ok=True)
-        else:
-            self.fs.makedirs(self.path, exist_ok=True)
+        elif not objects.is_s3(self.fs):  # which has no folders, and s3fs would make a bucket instead
+            self._ask("makedirs", exist_ok=True)
         return self
 
     def children(self, pattern: str = "*") -> list[Place]:
@@ -103,7 +134,7 @@ class Place:
             names = os.listdir(self.path) if os.path.isdir(self.path) else []
         else:
             self.fs.invalidate_cache(self.path)
-            listed = self.fs.ls(self.path, detail=False) if self.fs.isdir(self.path) else []
+            listed = self._ask("ls", detail=False) if self.is_dir() else []
             names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in listed]
         return [self / name for name in sorted(names) if fnmatch(name, pattern)]
 
@@ -121,7 +152,7 @@ class Place:
     def open(self) -> Iterator[IO[bytes]]:
         """Open for reading bytes."""
         try:
-            stream = open(self.path, "rb") if self.fs is None else self.fs.open(self.path, "rb")  # noqa: SIM115
+            stream = open(self.path, "rb") if self.fs is None else objects.open_object(self.fs, self.path)  # noqa: SIM115
         except FileNotFoundError:
             raise InputError(f"{self}: there is no such file") from None
         except (IsADirectoryError, PermissionError) as error:
@@ -157,7 +188,7 @@ class Place:
             local = os.path.join(folder, "upload")
             with disk_full_is_resumable(local), open(local, "wb") as stream:
                 yield stream
-            self.fs.put_file(local, self.path)
+            objects.upload(self.fs, local, self.path)
 
     def write_bytes(self, data: bytes) -> None:
         with self.writer() as stream:
@@ -170,8 +201,8 @@ class Place:
     def remove(self) -> None:
         """Remove this file or folder with all below it; nothing happens if it is not there."""
         if self.fs is not None:
-            if self.fs.exists(self.path):
-                self.fs.rm(self.path, recursive=True)
+            if self.exists():
+                self._ask("rm", recursive=True)
         elif os.path.isdir(self.path) and not os.path.islink(self.path):
             shutil.rmtree(self.path)
         else:
@@ -180,6 +211,9 @@ class Place:
 
 def remove_partials(folder: Place) -> None:
     """Remove what a killed run left half written in `folder` (not below it)."""
+    if folder.fs is not None:
+        objects.abort_uploads(folder.fs, folder.path)
+        return
     for place in folder.children(f"*{PARTIAL}"):
         place.remove()
 

@@ -101,7 +101,7 @@ def load_index(folder: Place) -> TokenIndex:
 
 
 def open_shard(index: TokenIndex, folder: Place, shard: Shard) -> Tokens:
-    """The tokens of a local shard, in whichever format the folder is: a read-only memory map, but for Parquet."""
+    """The tokens of a shard, in whichever format the folder is: a read-only memory map, but for Parquet."""
     place = folder / shard.path
     if index.format == "llmc":
         return open_tokens(place)
@@ -109,7 +109,7 @@ def open_shard(index: TokenIndex, folder: Place, shard: Shard) -> Tokens:
         raise InputError(f"{place}: {size} bytes, the index says {shard.bytes}; make it again with `llmdata tokenize`")
     if index.format == "parquet":
         return _read_parquet(place, index, 0, shard.tokens)
-    return np.memmap(place.local(), dtype=index.on_disk, mode="r", shape=(shard.tokens,))
+    return np.memmap(place.on_disk(), dtype=index.on_disk, mode="r", shape=(shard.tokens,))
 
 
 def read_tokens(index: TokenIndex, folder: Place, path: str, start: int, end: int) -> list[int]:

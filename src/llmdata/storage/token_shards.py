@@ -76,6 +76,6 @@ def read_header(place: Place) -> ShardHeader:
 
 
 def open_tokens(place: Place) -> Tokens:
-    """The tokens of a local shard as a read-only memory map."""
+    """The tokens of a shard as a read-only memory map; one that lies elsewhere is fetched first."""
     head = read_header(place)
-    return np.memmap(place.local(), dtype=head.dtype, mode="r", offset=HEADER_BYTES, shape=(head.tokens,))
+    return np.memmap(place.on_disk(), dtype=head.dtype, mode="r", offset=HEADER_BYTES, shape=(head.tokens,))
