@@ -1,9 +1,12 @@
-"""Checkpoints: a folder of safetensors and JSON for each, complete or absent; no pickle is written or read."""
+"""Checkpoints: a folder of safetensors and JSON for each; no pickle is written or read.
+
+`state.json` is written last and removed first: a folder that has it is whole, on a disk as on an object store, where
+nothing can be renamed.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -14,8 +17,9 @@ import torch
 from torch import Tensor
 
 from llmdata.errors import InputError
-from llmdata.storage.place import PARTIAL, Place, remove_partials
+from llmdata.storage.place import Place
 
+STATE = "state.json"
 _STEP = re.compile(r"step-(\d+)")
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}
 
@@ -27,9 +31,12 @@ def step_of(checkpoint: Place) -> int:
 
 
 def checkpoints(folder: Place) -> list[Place]:
-    """The finished checkpoints in `folder`, oldest first."""
-    found = [place for place in folder.children("step-*") if _STEP.fullmatch(place.name)]
-    return sorted(found, key=step_of)
+    """The whole checkpoints in `folder`, oldest first."""
+    return [place for place in _folders(folder) if (place / STATE).exists()]
+
+
+def _folders(folder: Place) -> list[Place]:
+    return sorted((place for place in folder.children("step-*") if _STEP.fullmatch(place.name)), key=step_of)
 
 
 class Writer:
@@ -39,7 +46,9 @@ class Writer:
         self.folder, self.keep_last, self.keep_best = folder, keep_last, keep_best
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
-        remove_partials(folder)
+        for place in _folders(folder):
+            if not (place / STATE).exists():  # of a run that was killed
+                place.remove()
 
     def save(
         self, step: int, state: Mapping[str, Any], model: Mapping[str, Tensor], optim: Mapping[str, Tensor]
@@ -60,13 +69,10 @@ class Writer:
 
     def _write(self, step: int, state: dict[str, Any], files: dict[str, dict[str, Tensor]]) -> None:
         final = self.folder / f"step-{step:06d}"
-        partial = (self.folder / f"{final.name}{PARTIAL}").mkdir()
-        for name, tensors in files.items():
-            write_safetensors(partial / name, tensors)
-        (partial / "state.json").write_json(state)
         _discard(final)
-        os.rename(partial.local(), final.local())
-        _sync(self.folder)
+        for name, tensors in files.items():
+            write_safetensors(final / name, tensors)
+        (final / STATE).write_json(state)
         self._prune()
 
     def _prune(self) -> None:
@@ -81,23 +87,27 @@ class Writer:
 
 def best_of(found: list[Place]) -> Place | None:
     """The checkpoint with the lowest validation loss, the earlier one of equals; None if none was measured."""
-    losses = [(place.path, (place / "state.json").read_json().get("val_loss")) for place in found]
-    measured = [(loss, path) for path, loss in losses if loss is not None]
-    return Place(min(measured, key=lambda pair: pair[0])[1]) if measured else None
+    losses = [(read_state(place).get("val_loss"), place) for place in found]
+    measured = [(loss, place) for loss, place in losses if loss is not None]
+    return min(measured, key=lambda pair: pair[0])[1] if measured else None
 
 
 def read_state(checkpoint: Place) -> dict[str, Any]:
-    state: dict[str, Any] = (checkpoint / "state.json").read_json()
+    state: dict[str, Any] = (checkpoint / STATE).read_json()
     return state
 
 
 def read_tensors(place: Place, device: str = "cpu") -> dict[str, Tensor]:
     """The tensors of a safetensors file; raises InputError if it is damaged."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     try:
-        tensors: dict[str, Tensor] = load_file(place.local(), device=device)
+        tensors: dict[str, Tensor]
+        if place.fs is None:
+            tensors = load_file(place.local(), device=device)
+        else:
+            tensors = {name: tensor.to(device) for name, tensor in load(place.read_bytes()).items()}
     except (SafetensorError, FileNotFoundError) as error:
         raise InputError(
             f"{place}: cannot read the checkpoint ({error}); remove its folder, and the one before it is taken"
@@ -105,13 +115,15 @@ def read_tensors(place: Place, device: str = "cpu") -> dict[str, Tensor]:
     return tensors
 
 
-def write_safetensors(place: Place, tensors: Mapping[str, Tensor]) -> None:
+def write_safetensors(place: Place, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
     """Write CPU tensors as a safetensors file: 8 bytes with the header's length, a JSON header, then the values.
+
+    `facts` become the header's `__metadata__`.
 
     Not by the package's own `save_file`, which neither syncs nor tells a full disk from other failures.
     """
     assert sys.byteorder == "little"
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {"__metadata__": dict(facts)} if facts else {}
     offset = 0
     for name, tensor in sorted(tensors.items()):
         end = offset + tensor.numel() * tensor.element_size()
@@ -132,16 +144,5 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _discard(checkpoint: Place) -> None:
     """Remove a checkpoint; a kill halfway leaves none that looks whole."""
-    if checkpoint.exists():
-        gone = checkpoint.parent / f"{checkpoint.name}.old{PARTIAL}"
-        gone.remove()
-        os.rename(checkpoint.local(), gone.local())
-        gone.remove()
-
-
-def _sync(folder: Place) -> None:
-    descriptor = os.open(folder.local(), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    (checkpoint / STATE).remove()
+    checkpoint.remove()

@@ -19,13 +19,21 @@ class Log:
         """Go on with the file at `place` after `step`: later lines, and one torn by a kill, are dropped."""
         self.place = place
         lines = [line for line in read_lines(place) if line["step"] <= step]
-        place.write_bytes("".join(map(_line, lines)).encode())
+        self._text = "".join(map(_line, lines))
+        place.write_bytes(self._text.encode())
 
     def append(self, lines: Sequence[dict[str, Any]]) -> None:
-        """Add `lines`, which reach the disk's cache before this returns."""
-        if lines:
+        """Add `lines`, which reach the disk's cache before this returns.
+
+        Objects of a store cannot be appended to: they are written anew, some 12 MB after 100,000 steps.
+        """
+        text = "".join(map(_line, lines))
+        if self.place.fs is not None:
+            self._text += text
+            self.place.write_bytes(self._text.encode())
+        elif lines:
             with disk_full_is_resumable(self.place.path), open(self.place.local(), "ab") as stream:
-                stream.write("".join(map(_line, lines)).encode())
+                stream.write(text.encode())
 
 
 def read_lines(place: Place) -> Iterator[dict[str, Any]]:
