@@ -36,11 +36,17 @@ def records(folder: Path) -> list[Any]:
 
 
 def captured(folder: Path) -> list[str]:
-    """URLs of all captures, sorted; twice if captured twice."""
-    kinds = ("response", "revisit")
-    return sorted(
-        record.rec_headers.get_header("WARC-Target-URI") for record in records(folder) if record.rec_type in kinds
-    )
+    """URLs of all pages, sorted; twice if captured twice."""
+    return sorted(url for url, status in answers(folder) if status == "200")
+
+
+def answers(folder: Path) -> list[tuple[str, str]]:
+    """URL and status of all that servers answered."""
+    return [
+        (record.rec_headers.get_header("WARC-Target-URI"), record.http_headers.get_statuscode())
+        for record in records(folder)
+        if record.rec_type in ("response", "revisit")
+    ]
 
 
 def check(folder: Path) -> None:
@@ -61,4 +67,5 @@ def check(folder: Path) -> None:
         data = (folder / entry["filename"]).read_bytes()[int(entry["offset"]) :][: int(entry["length"])]
         content = zlib.decompressobj(31).decompress(data)
         assert f"WARC-Target-URI: {entry['url']}\r\n".encode() in content
-    assert len(lines) == len(captured(folder))
+        assert f"HTTP/1.1 {entry['status']}".encode() in content
+    assert len(lines) == len(answers(folder))

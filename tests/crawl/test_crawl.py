@@ -1,4 +1,5 @@
 import gzip
+import json
 import signal
 import sqlite3
 from contextlib import closing
@@ -6,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from llmdata.cli.app import app
 from llmdata.crawl import CrawlConfig, CrawlResult, crawl
 from llmdata.engine.session import Session
 from llmdata.errors import ChangedError, ConfigError, InputError, Interrupted, StoppedEarly
@@ -20,6 +23,13 @@ QUICK = {"backoff": 0.01, "max_backoff": 0.02}
 def run(folder: Path, *seeds: str, session: Session | None = None, rerun: bool = False, **settings: Any) -> CrawlResult:
     config = CrawlConfig.model_validate({"seeds": list(seeds)} | QUICK | settings)
     return crawl(config, Place.of(folder), session or Session(), rerun=rerun)
+
+
+def run_in_vain(folder: Path, *seeds: str, **settings: Any) -> CrawlResult:
+    """A crawl that ends with an error, as it has no page; what it counted all the same."""
+    with pytest.raises(InputError, match="no page could be had"):
+        run(folder, *seeds, **settings)
+    return CrawlResult(**json.loads((folder / "crawl.json").read_text()))
 
 
 def paths(folder: Path) -> list[str]:
@@ -61,6 +71,7 @@ def test_records_of_a_page(tmp_path: Path) -> None:
     assert response.payload == body.encode()
     assert response.http_headers.get_statuscode() == "200"
     assert response.http_headers.get_header("ETag") == '"1"'
+    assert response.rec_headers.get_header("WARC-Identified-Payload-Type") == "text/html"
     assert response.rec_headers.get_header("WARC-IP-Address") == "127.0.0.1"
     assert request.http_headers.to_str().startswith("GET /a HTTP/1.1\r\nHost: 127.0.0.1:")
     record_id = response.rec_headers.get_header("WARC-Record-ID")
@@ -71,6 +82,36 @@ def test_records_of_a_page(tmp_path: Path) -> None:
     assert revisit.rec_headers.get_header("WARC-Payload-Digest") == response.rec_headers.get_header(
         "WARC-Payload-Digest"
     )
+
+
+def test_redirects_and_errors_are_archived_and_are_no_pages(tmp_path: Path) -> None:
+    long = "not here " * 10_000
+    site: dict[str, Page] = {
+        "/": page("/moved", "/gone", "/busy", "/long", "/secret"),
+        "/moved": (301, {"Location": "/new"}, "moved"),
+        "/new": page(text="new"),
+        "/gone": (410, {}, "gone"),
+        "/busy": (503, {}, ""),
+        "/long": (404, {}, long),
+        "/secret": (404, {"X-Robots-Tag": "noarchive"}, "secret"),
+    }
+    with serving(site) as server:
+        result = run(tmp_path, server.url("/"), retries=1)
+        assert server.asked["/busy"] == 2
+    assert (result.pages, result.redirects) == (2, 1)
+    found = sorted((url.removeprefix(server.address), status) for url, status in archives.answers(tmp_path))
+    assert found == [("/", "200"), ("/busy", "503"), ("/gone", "410"), ("/long", "404"), ("/moved", "301"),
+                     ("/new", "200")]  # fmt: skip
+    archives.check(tmp_path)
+    bodies = {
+        record.http_headers.get_statuscode(): (record.payload, record.rec_headers.get_header("WARC-Truncated"))
+        for record in archives.records(tmp_path)
+        if record.rec_type == "response"
+    }
+    assert bodies["301"] == (b"moved", None)
+    assert bodies["404"] == (long.encode()[: 1 << 16], "length")
+    verified = CliRunner().invoke(app, ["inspect", str(tmp_path), "--verify"])
+    assert verified.exit_code == 0, verified.output
 
 
 def test_a_finished_crawl_is_left_alone_and_a_limit_can_be_raised(tmp_path: Path) -> None:
@@ -220,7 +261,7 @@ def test_robots_status(
     tmp_path: Path, status: int, settings: dict[str, Any], pages: int, left_out: dict[str, int]
 ) -> None:
     with serving({"/robots.txt": (status, {}, ""), "/": page()}) as server:
-        result = run(tmp_path, server.url("/"), retries=1, **settings)
+        result = (run if pages else run_in_vain)(tmp_path, server.url("/"), retries=1, **settings)
     assert (result.pages, result.left_out) == (pages, left_out)
 
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import socket
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from llmdata import urls
-from llmdata.crawl import consent, politeness
+from llmdata.crawl import consent, politeness, records
 from llmdata.crawl.address import AddressPolicy, ForbiddenAddressError, is_loopback_name, is_public
 from llmdata.crawl.config import CrawlConfig
+from llmdata.crawl.fetch import Answer, Job
 from llmdata.crawl.index import surt
 from llmdata.crawl.robots import Robots
 from llmdata.crawl.scope import Scope
@@ -251,3 +253,29 @@ def test_scope(scope: str, url: str, refusal: str | None) -> None:
 )
 def test_surt(url: str, key: str) -> None:
     assert surt(url) == key
+
+
+XHTML = '<?xml version="1.0"?>\n<!-- x --><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0//EN" "x.dtd">\n<html lang="en">'
+
+
+@pytest.mark.parametrize(
+    ("declared", "body", "identified"),
+    [
+        ("text/html", b"<!doctype html><p>", "text/html"),
+        ("", b"\xef\xbb\xbf \n<!-- a --> <!-- b -->\n<P class=x>", "text/html"),
+        ("application/octet-stream", gzip.compress(b"<html><body>"), "text/html"),
+        ("text/html", XHTML.encode(), "application/xhtml+xml"),
+        ("application/xhtml+xml", b'<html xmlns="http://www.w3.org/1999/xhtml">', "application/xhtml+xml"),
+        ("text/html", b"<?xml version='1.0'?><!DOCTYPE x [<!ENTITY html '>'>]><rss/>", "application/xml"),
+        ("text/html", b"<?xml version='1.0'?>" + b"<!-- -->" * 1000, ""),
+        ("text/html", b"%PDF-1.7", "application/pdf"),
+        ("text/plain", b"<p align=center>Markdown</p>", ""),
+        ("text/html", b"plain words", ""),
+        ("text/html", b"", ""),
+        ("text/html", b"\x1f\x8bbroken", ""),
+        ("text/html", b"<!--" * 1_000_000, ""),
+    ],
+)
+def test_type_by_the_first_bytes(declared: str, body: bytes, identified: str) -> None:
+    answer = Answer(Job(1, "http://example.org/", 1), "page", headers=[("Content-Type", declared)], body=body)
+    assert records.identified(answer) == identified

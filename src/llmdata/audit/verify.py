@@ -242,19 +242,19 @@ def _check_crawl(folder: Place, report: Report, session: Session) -> None:
 
 
 def _check_archive(file: Place, report: Report) -> int:
-    """Check a WARC file; returns how many captures it holds."""
+    """Check a WARC file; returns how many pages it holds; redirects and errors are none."""
     from fastwarc.warc import ArchiveIterator
 
-    types = [record["type"] for record in warc_records(file)]
+    records = [(record["type"], record["status"]) for record in warc_records(file)]
     with file.open() as stream:
         # Digests are over the block as stored, so HTTP must not be parsed before.
         for number, record in enumerate(ArchiveIterator(stream, parse_http=False), 1):
             if record.headers.get("WARC-Block-Digest") and not record.verify_block_digest():
                 identifier = record.headers.get("WARC-Record-ID")
                 report.problems.append(
-                    f"{file}: record {number} of {len(types)} ({identifier}) does not have the digest in its header"
+                    f"{file}: record {number} of {len(records)} ({identifier}) does not have the digest in its header"
                 )
-    return sum(kind in ("response", "revisit") for kind in types)
+    return sum(kind in ("response", "revisit") and status == 200 for kind, status in records)
 
 
 def _check_stage(folder: Place, report: Report, session: Session) -> None:

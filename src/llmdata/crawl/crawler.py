@@ -19,7 +19,7 @@ from llmdata.crawl.frontier import Frontier
 from llmdata.crawl.loop import Loop
 from llmdata.crawl.site import serve
 from llmdata.engine.session import Session
-from llmdata.errors import ChangedError, ConfigError, StoppedEarly
+from llmdata.errors import ChangedError, ConfigError, InputError, StoppedEarly
 from llmdata.storage import manifest
 from llmdata.storage.lock import PRIVATE
 from llmdata.storage.place import Place
@@ -62,7 +62,7 @@ def crawl(config: CrawlConfig, out: Place, session: Session, *, rerun: bool = Fa
 
     A crawl that was stopped or killed goes on where it was, and one that is finished is left alone; `rerun` removes
     what is there and begins anew. The caller locks the folder. Raises ConfigError, ChangedError if the folder holds
-    another crawl, StoppedEarly and Interrupted.
+    another crawl, InputError if no page could be had, StoppedEarly and Interrupted.
     """
     folder = out.local()
     _check_contact(config)
@@ -107,12 +107,23 @@ def _finish(frontier: Frontier, config: CrawlConfig, folder: Path, ended: str) -
     index.write(frontier, Place.of(folder) / "index.cdxj")
     _write_left_out(frontier, Place.of(folder) / LEFT_OUT_LIST)
     (Place.of(folder) / "crawl.json").write_json(asdict(result))
+    failed = frontier.unreachable() if ended == "done" and not result.pages else []
+    if failed:
+        frontier.queue_unreachable()
+        frontier.commit()
+        raise InputError(_nothing(failed, folder))
     if ended != "stopped":
         frontier.remember("result", asdict(result))
         frontier.remember("finished", _facts(config, _LIMITS))
         frontier.commit()
         manifest.save_stamp(Place.of(folder), "crawl", {"finished": True})
     return result
+
+
+def _nothing(failed: list[tuple[str, str]], folder: Path) -> str:
+    named = ", ".join(f"{url} ({reason})" for url, reason in failed[:5])
+    more = f" and {len(failed) - 5:,} more, see {folder / LEFT_OUT_LIST}" if len(failed) > 5 else ""
+    return f"no page could be had: {named}{more}. Check the addresses; the same command tries them again."
 
 
 def _write_left_out(frontier: Frontier, place: Place) -> None:

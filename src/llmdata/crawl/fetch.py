@@ -170,21 +170,21 @@ class Fetcher:
         answer.status = response.status_code
         answer.headers = [(name, value) for name, value in response.raw.headers.items()]
         answer.status_line = f"{response.status_code} {response.reason or ''}".strip()
+        answer.request = self._request_bytes(answer.job.url)
+        answer.signals = consent.in_headers(answer.headers, self._config.user_agent.lower())
         if response.status_code in REDIRECTS:
             answer.kind, answer.location = "redirect", redirect_target(answer.job.url, response)
-            _drain(response)
+            _read_start(response, answer, exchange)
             return
         if response.status_code != 200:
             answer.kind, answer.reason = "error", f"http_{response.status_code}"
             answer.retry_after = retry_after(response.headers.get("Retry-After"))
-            _drain(response)
+            _read_start(response, answer, exchange)
             return
-        answer.signals = consent.in_headers(answer.headers, self._config.user_agent.lower())
         reason = consent.refusal(answer.signals, self._config.honour) or self._wrong_type(answer)
         if reason:
             answer.kind, answer.reason = "left_out", reason
             return
-        answer.request = self._request_bytes(answer.job.url)
         body = bytearray()
         limit = MAX_SITEMAP_BYTES if answer.is_sitemap else self._config.max_page_bytes
         try:
@@ -203,8 +203,7 @@ class Fetcher:
             answer.truncated = "time"
         if answer.truncated:
             response.raw.close()
-        answer.body = bytes(body)
-        answer.sha1 = hashlib.sha1(answer.body, usedforsecurity=False).digest()
+        _keep(answer, body)
         answer.kind = "page"
 
     def _wrong_type(self, answer: Answer) -> str | None:
@@ -298,11 +297,30 @@ class _Checked:
         return super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-def _drain(response: requests.Response) -> None:
-    """Read a short body that nobody wants, so that the connection can be used again; a long one costs more."""
-    left = CHUNK
-    while left > 0 and (chunk := response.raw.read1(left, decode_content=False)):
-        left -= len(chunk)
+def _read_start(response: requests.Response, answer: Answer, exchange: Exchange) -> None:
+    """The body of a redirect or error: all if it is short, so that the connection can be used again.
+
+    Whatever is wrong with it, the status has said what counts.
+    """
+    body = bytearray()
+    try:
+        while len(body) <= CHUNK and (chunk := response.raw.read1(CHUNK, decode_content=False)):
+            body += chunk
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
+        answer.truncated = "disconnect"
+    if len(body) > CHUNK:
+        answer.truncated = "length"
+        del body[CHUNK:]
+    if exchange.expired:
+        answer.truncated = "time"
+    if answer.truncated:
+        response.raw.close()
+    _keep(answer, body)
+
+
+def _keep(answer: Answer, body: bytearray) -> None:
+    answer.body = bytes(body)
+    answer.sha1 = hashlib.sha1(answer.body, usedforsecurity=False).digest()
 
 
 def redirect_target(url: str, response: requests.Response) -> str:

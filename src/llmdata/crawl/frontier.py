@@ -19,7 +19,7 @@ from llmdata.crawl.fetch import HostRules, Job
 from llmdata.crawl.reading import Link
 from llmdata.errors import InputError
 
-VERSION = 2
+VERSION = 3
 QUEUED, CAPTURED, FOLLOWED, LEFT_OUT, FAILED = range(5)
 
 _SCHEMA = """
@@ -63,6 +63,17 @@ CREATE TABLE capture (
     revisit INTEGER NOT NULL
 );
 CREATE INDEX capture_sha1 ON capture (sha1);
+CREATE TABLE answer (               -- redirects and errors in the archives
+    url INTEGER PRIMARY KEY,
+    warc INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    sha1 BLOB NOT NULL,
+    date TEXT NOT NULL,
+    mime TEXT NOT NULL,
+    surt TEXT NOT NULL,
+    status INTEGER NOT NULL
+);
 CREATE TABLE family (               -- URLs that differ in the query alone
     key BLOB PRIMARY KEY,
     urls INTEGER NOT NULL
@@ -72,6 +83,7 @@ CREATE TABLE not_followed (reason TEXT PRIMARY KEY, links INTEGER NOT NULL) WITH
 """
 
 
+_UNREACHABLE = f"(state = {FAILED} OR state = {LEFT_OUT} AND (reason GLOB 'robots_*' OR reason = 'private_address'))"
 _HOST = "id, name, pages, failures, latency, ruled_at, due"
 
 
@@ -232,6 +244,13 @@ class Frontier:
         row = (job.id, warc, offset, length, sha1, date, mime, surt, size, revisit)
         self._db.execute("INSERT INTO capture VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
+    def answered(
+        self, job: Job, warc: int, offset: int, length: int, sha1: bytes, date: str, mime: str, surt: str, status: int
+    ) -> None:
+        """The answer to `job` was no page, and its record lies at `offset` of archive `warc`."""
+        row = (job.id, warc, offset, length, sha1, date, mime, surt, status)
+        self._db.execute("INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
     def earlier_capture(self, sha1: bytes) -> tuple[str, str] | None:
         """URL and date of the capture that holds this payload, if one does."""
         row: tuple[str, str] | None = self._db.execute(
@@ -286,6 +305,19 @@ class Frontier:
         self._db.execute("UPDATE host SET queued = 0, failures = 0 WHERE id = ?", (host,))
         return number
 
+    def unreachable(self) -> list[tuple[str, str]]:
+        """URL and reason of all that could not be had, if nothing was left out for a better reason."""
+        if self._one(f"SELECT 1 FROM url WHERE state = ? AND NOT {_UNREACHABLE} LIMIT 1", LEFT_OUT):
+            return []
+        return self._db.execute(f"SELECT url, reason FROM url WHERE {_UNREACHABLE} ORDER BY id").fetchall()
+
+    def queue_unreachable(self) -> None:
+        """Put all that could not be had into the queue, as if it had never been tried."""
+        self._db.execute(f"UPDATE url SET state = 0, reason = NULL, tries = 0 WHERE {_UNREACHABLE}")
+        queued = "(SELECT count(*) FROM url WHERE url.host = host.id AND state = 0)"
+        self._db.execute(f"UPDATE host SET queued = {queued}, due = 0, failures = 0")
+        self._db.execute("DELETE FROM answer WHERE url IN (SELECT id FROM url WHERE state = 0)")
+
     def not_followed(self, counts: dict[str, int]) -> None:
         """Count links that did not become URLs of the crawl, by reason."""
         self._db.executemany(
@@ -311,11 +343,14 @@ class Frontier:
         query = "SELECT count(*) FROM capture WHERE warc = (SELECT id FROM warc WHERE name = ?)"
         return int(self._one(query, name))
 
-    def captures(self) -> Iterator[tuple[str, str, str, str, bytes, int, int, str, bool]]:
-        """SURT, date, URL, type, SHA-1, length, offset, archive and whether a revisit, ordered as an index is."""
+    def archived(self) -> Iterator[tuple[str, str, str, str, int, bytes, int, int, str, bool]]:
+        """Of pages, redirects and errors, ordered as an index is: SURT, date, URL, type, status, SHA-1, length,
+        offset, archive and whether a revisit."""
         return self._db.execute(
-            "SELECT surt, date, url.url, mime, sha1, capture.length, offset, name, revisit FROM capture "
-            "JOIN url ON url.id = capture.url JOIN warc ON warc.id = capture.warc ORDER BY surt, date, url.id"
+            "SELECT surt, date, url.url, mime, status, sha1, record.length, offset, name, revisit FROM ("
+            "SELECT url, warc, offset, length, sha1, date, mime, surt, 200 AS status, revisit FROM capture UNION ALL "
+            "SELECT url, warc, offset, length, sha1, date, mime, surt, status, 0 FROM answer) AS record "
+            "JOIN url ON url.id = record.url JOIN warc ON warc.id = record.warc ORDER BY surt, date, url.id"
         )
 
     def counts(self) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""The CDXJ index of a crawl: one sorted line a capture, as pywb and other replay tools read it."""
+"""The CDXJ index of a crawl: one sorted line a page, redirect or error, as pywb and other replay tools read it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def surt(url: str) -> str:
 
 
 def write(frontier: Frontier, place: Place) -> None:
-    """Write the index of all captures."""
+    """Write the index of all that the archives hold."""
     with place.writer() as stream:
-        for key, date, url, mime, sha1, length, offset, name, revisit in frontier.captures():
+        for key, date, url, mime, status, sha1, length, offset, name, revisit in frontier.archived():
             fields = {
                 "url": url,
                 "mime": "warc/revisit" if revisit else mime,
-                "status": "200",
+                "status": str(status),
                 "digest": payload_digest(sha1),
                 "length": str(length),
                 "offset": str(offset),

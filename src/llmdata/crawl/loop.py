@@ -13,11 +13,10 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from llmdata import urls
-from llmdata.crawl import index, politeness, records
+from llmdata.crawl import consent, index, politeness, records
 from llmdata.crawl.address import AddressPolicy, is_loopback_name
 from llmdata.crawl.archive import Archives
 from llmdata.crawl.config import CrawlConfig
-from llmdata.crawl.consent import is_reserved, reserved_paths
 from llmdata.crawl.fetch import Answer, Fetcher, HostRules, Job
 from llmdata.crawl.frontier import FAILED, FOLLOWED, LEFT_OUT, Frontier, Host
 from llmdata.crawl.readers import Readers
@@ -163,7 +162,7 @@ class Loop:
                 self._settle(job, LEFT_OUT, "robots")
             elif "signals" in self._config.honour and robots.withholds(job.url):
                 self._settle(job, LEFT_OUT, "signals")
-            elif is_reserved(job.url, reserved):
+            elif consent.is_reserved(job.url, reserved):
                 self._settle(job, LEFT_OUT, "tdm")
             else:
                 self._in_flight[host.id].add(job.id)
@@ -180,7 +179,7 @@ class Loop:
         if rules is None:
             known = self._frontier.rules(host) or HostRules(host)
             agents = [self._config.user_agent, *self._config.honour_agents]
-            rules = Robots(known.robots, agents), reserved_paths(known.reserved)
+            rules = Robots(known.robots, agents), consent.reserved_paths(known.reserved)
         self._rules[host] = rules  # last: the first is the one used longest ago
         if len(self._rules) > _RULES_KEPT:
             del self._rules[next(iter(self._rules))]
@@ -271,6 +270,7 @@ class Loop:
                 if politeness.is_worth_retrying(self._config, answer):
                     self._frontier.try_again(job)
                 else:
+                    self._write_answer(answer)
                     self._settle(job, LEFT_OUT if answer.reason == "private_address" else FAILED, answer.reason)
 
     def _learn(self, answer: Answer) -> None:
@@ -311,6 +311,7 @@ class Loop:
 
     def _redirected(self, answer: Answer) -> None:
         job = answer.job
+        self._write_answer(answer)
         reading = self._reader.redirect(answer)
         if job.is_seed and reading.reason:
             self._session.progress.note(
@@ -366,7 +367,6 @@ class Loop:
         if earlier is not None:
             response = records.revisit(answer, reading.record_id, *earlier)
         warc, offset = self._archives.append(response, reading.records)
-        mime = next((value for name, value in answer.headers if name.lower() == "content-type"), "")
         self._frontier.captured(
             job,
             warc=warc,
@@ -374,7 +374,7 @@ class Loop:
             length=len(response),
             sha1=answer.sha1,
             date=answer.date,
-            mime=mime.partition(";")[0].strip().lower() or "unk",
+            mime=answer.media_type or "unk",
             surt=index.surt(job.url),
             size=len(answer.body),
             revisit=earlier is not None,
@@ -382,6 +382,24 @@ class Loop:
         self._queued -= 1
         self._pages += 1
         self._bytes += len(answer.body)
+
+    def _write_answer(self, answer: Answer) -> None:
+        """Archive what a server said in place of a page, unless it broke off or does not want to be kept."""
+        if not answer.sha1 or consent.refusal(answer.signals, self._config.honour):
+            return
+        response, record_id = records.response(answer)
+        warc, offset = self._archives.append(response, records.request(answer, record_id))
+        self._frontier.answered(
+            answer.job,
+            warc=warc,
+            offset=offset,
+            length=len(response),
+            sha1=answer.sha1,
+            date=answer.date,
+            mime=answer.media_type or "unk",
+            surt=index.surt(answer.job.url),
+            status=answer.status,
+        )
 
     def _hung_up(self, host: int) -> None:
         self._fetching[host] -= 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import zlib
 from base64 import b32encode
 from collections.abc import Iterable
@@ -17,6 +19,19 @@ from llmdata.crawl.fetch import Answer
 
 _LEVEL = 6
 """Level 9, which warcio would use, takes 1.7 times as long for 1 % less."""
+
+
+_SNIFFED = 1445
+"""Bytes by which a type is told: as many as the standard has browsers look at."""
+_XHTML = "application/xhtml+xml"
+_HTML = re.compile(
+    rb"(?:(?><!--.*?-->)\s*)*+"
+    rb"<(?:!doctype html|html|head|script|iframe|h1|div|font|table|a|style|title|b|body|br|p)[\s>]",
+    re.IGNORECASE | re.DOTALL,
+)
+_XML_ROOT = re.compile(
+    rb"(?><\?.*?\?>|<!--.*?-->|<!doctype[^\[>]*+(?:\[.*?\]\s*+)?>|\s++)*+<([\w:.-]++)", re.IGNORECASE | re.DOTALL
+)
 
 
 def warcinfo(name: str, facts: dict[str, str]) -> bytes:
@@ -98,9 +113,33 @@ def _capture_headers(answer: Answer) -> dict[str, str]:
     headers = {"WARC-Date": answer.date, "WARC-Payload-Digest": payload_digest(answer.sha1)}
     if answer.ip:
         headers["WARC-IP-Address"] = answer.ip
+    if kind := identified(answer):
+        headers["WARC-Identified-Payload-Type"] = kind
     if answer.truncated:
         headers["WARC-Truncated"] = answer.truncated
     return headers
+
+
+def identified(answer: Answer) -> str:
+    """The type of a payload by its first bytes, for those who doubt its Content-Type; empty if they do not tell.
+
+    HTML by the patterns of WHATWG's MIME Sniffing, section 7.1, which leaves text/plain alone; XML by its root.
+    """
+    start = answer.body[:_SNIFFED]
+    if start[:2] == b"\x1f\x8b":
+        with contextlib.suppress(zlib.error):
+            start = zlib.decompressobj(31).decompress(start, _SNIFFED)
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"%PDF-"):
+        return "application/pdf"
+    if start.startswith(b"<?xml"):
+        root = _XML_ROOT.match(start)
+        if root is None:
+            return ""
+        return _XHTML if root[1].lower() == b"html" else "application/xml"
+    if answer.media_type == "text/plain" or _HTML.match(start) is None:
+        return ""
+    return _XHTML if answer.media_type == _XHTML else "text/html"
 
 
 def _http_headers(answer: Answer) -> StatusAndHeaders:
