@@ -8,6 +8,7 @@ would multiply with botocore's.
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import logging
 import os
@@ -140,11 +141,10 @@ class ObjectReader(io.RawIOBase):
     twice as much each time, up to 16 MiB; one that jumps about asks for what it wants.
     """
 
-    def __init__(self, fs: AbstractFileSystem, path: str) -> None:
+    def __init__(self, fs: AbstractFileSystem, path: str, info: dict[str, Any] | None = None) -> None:
         super().__init__()
         self._fs, self._path, self.name = fs, path, str(fs.unstrip_protocol(path))
-        with errors(self.name):
-            info = fs.info(path)
+        info = info or _info(fs, path)
         if info["type"] == "directory":
             raise IsADirectoryError(errno.EISDIR, "is a folder", self.name)
         self.size = int(info["size"])
@@ -205,16 +205,25 @@ class ObjectReader(io.RawIOBase):
             return _whole(fetch, self.name)
 
 
-def open_object(fs: AbstractFileSystem, path: str) -> IO[bytes]:
-    """Open `path` for reading. Stores other than S3 are read by their own streams."""
+def _info(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
+    with errors(fs.unstrip_protocol(path)):
+        info: dict[str, Any] = fs.info(path)
+    return info
+
+
+def open_object(fs: AbstractFileSystem, path: str, info: dict[str, Any] | None = None) -> IO[bytes]:
+    """Open `path` for reading, `info` being what the store says of it. Other stores are read by their own streams."""
     if not is_s3(fs):
         stream: IO[bytes] = fs.open(path, "rb")
         return stream
-    return io.BufferedReader(ObjectReader(fs, path), 64 << 10)  # type: ignore[return-value,unused-ignore]
+    return io.BufferedReader(ObjectReader(fs, path, info), 64 << 10)  # type: ignore[return-value,unused-ignore]
 
 
 def for_duckdb(fs: AbstractFileSystem) -> AbstractFileSystem:
-    """`fs` as DuckDB may read it: through `open_object`, because s3fs' own stream takes half an answer for an error."""
+    """`fs` as DuckDB may read it: through `open_object`, because s3fs' own stream takes half an answer for an error.
+
+    DuckDB asks for size and date of a file at each of several openings a query: they are asked of the store once.
+    """
     if not is_s3(fs):
         return fs
     from fsspec import AbstractFileSystem as Base
@@ -224,11 +233,16 @@ def for_duckdb(fs: AbstractFileSystem) -> AbstractFileSystem:
         cachable = False
 
         def open(self, path: str, mode: str = "rb", **_: Any) -> IO[bytes]:
-            return open_object(fs, fs._strip_protocol(path))
+            return open_object(fs, fs._strip_protocol(path), self.info(path))
+
+        def glob(self, path: str, **_: Any) -> list[str]:
+            return [path]  # what it is given are names of files, never patterns
+
+        def modified(self, path: str) -> Any:
+            return self.info(path)["LastModified"]
 
     reading = Reading()
-    for name in ("info", "size", "exists", "isfile", "glob", "modified", "ls"):
-        setattr(reading, name, getattr(fs, name))
+    reading.info = functools.cache(lambda path: _info(fs, fs._strip_protocol(path)))
     return reading
 
 
