@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -19,8 +20,9 @@ from llmdata.storage.source import sound
 class ExtractConfig(Section):
     """How pages become text; the defaults are FineWeb's (arXiv 2406.17557, section 3.1)."""
 
-    extractor: Literal["trafilatura", "resiliparse", "plain"] = "trafilatura"
-    """trafilatura finds the main text best; resiliparse (DCLM's choice) is ten times as fast; plain takes all text."""
+    extractor: Literal["llmdata", "trafilatura", "resiliparse", "plain"] = "trafilatura"
+    """llmdata (our own) finds the main text best and is fast; trafilatura is FineWeb's, resiliparse DCLM's; plain takes
+    all text."""
     favor_precision: bool = True
     """Prefer less text but sure to be the article's (trafilatura only)."""
     favor_recall: bool = False
@@ -45,6 +47,7 @@ class ExtractConfig(Section):
         if self.favor_precision and self.favor_recall:
             raise ValueError("favor_precision and favor_recall exclude each other; set one of them to false")
         idle = {
+            "llmdata": {"favor_precision", "favor_recall", "fast", "deduplicate", "include_comments"},
             "trafilatura": set(),
             "resiliparse": {"favor_precision", "favor_recall", "fast", "deduplicate"},
             "plain": {"favor_precision", "favor_recall", "fast", "deduplicate", "include_comments"},
@@ -54,6 +57,12 @@ class ExtractConfig(Section):
         if given := sorted(name for name in idle if getattr(self, name) != defaults[name].default):
             raise ValueError(f"the extractor {self.extractor} has no {', '.join(given)}")
         return self
+
+
+def _llmdata(html: str, url: str, config: ExtractConfig) -> str:
+    from llmdata.clean.extractor import main_text
+
+    return main_text(html, url, tables=config.include_tables)
 
 
 def _trafilatura(html: str, url: str, config: ExtractConfig) -> str:
@@ -98,6 +107,7 @@ def _resiliparse_text(html: str, config: ExtractConfig, **options: bool) -> str:
 
 
 EXTRACTORS: dict[str, Callable[[str, str, ExtractConfig], str]] = {
+    "llmdata": _llmdata,
     "trafilatura": _trafilatura,
     "resiliparse": _resiliparse,
     "plain": _plain,
@@ -114,6 +124,10 @@ class Extract:
     def __init__(self, config: ExtractConfig) -> None:
         self.config = config
         self._extractor = EXTRACTORS[config.extractor]
+
+    @staticmethod
+    def files(config: ExtractConfig) -> list[Path]:
+        return [Path(__file__).parent / "extractor" / "weights.npz"] if config.extractor == "llmdata" else []
 
     def __call__(self, doc: Document, /) -> Document | Rejection:
         page, doc.payload = doc.payload, None

@@ -1,0 +1,69 @@
+"""The main text of a web page, by a small learned model over its blocks.
+
+    HTML ──blocks──▶ blocks and where they stand ──features──▶ numbers ──model──▶ probabilities ──render──▶ text
+
+One parse, one walk. The model is two ensembles of trees: the second sees what the first said of the blocks around.
+How it was trained, what it was trained on and how good it is: docs/extractor.md, benchmarks/extractor/.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmdata.clean.extractor import blocks, features, model
+from llmdata.clean.extractor.render import render
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def main_text(html: str, url: str = "", *, tables: bool = True, weights: model.Weights | None = None) -> str:
+    """The main text of `html`, "" if there is none; `url` is a hint of what kind of page it is.
+
+    `tables=False` leaves out what stands in tables. Time and memory are linear in the page's length.
+    """
+    page = blocks.parse(html)
+    if not page.texts:
+        return ""
+    weights = weights or model.shipped()
+    described, p = probabilities(page, url, weights)
+    kept = model.choose(p, described.told, weights.breadth).nonzero()[0].tolist()
+    if not tables:
+        kept = [block for block in kept if not page.masks[block] & blocks.BIT["table"]]
+    return render(page, _without_repeats(page, kept))
+
+
+def _without_repeats(page: blocks.Page, kept: list[int]) -> list[int]:
+    """The blocks of `kept` but those whose text has been there: a page often holds its text once more for telephones.
+
+    Code and tables repeat for reasons of their own.
+    """
+    verbatim = blocks.BIT["pre"] | blocks.BIT["td"]
+    seen: set[str] = set()
+    out = []
+    for block in kept:
+        text = page.texts[block]
+        if len(text) >= features.REPEATED and not page.masks[block] & verbatim:
+            if text in seen:
+                continue
+            seen.add(text)
+        out.append(block)
+    return out
+
+
+def probabilities(page: blocks.Page, url: str, weights: model.Weights) -> tuple[features.Described, Array]:
+    """For each block of `page`, the probability that it is main text."""
+    described, columns = features.describe(page, url)
+    columns |= features.hints(described, weights.names, weights.words, weights.phrases)
+    first = weights.first.predict(_matrix(columns, weights.first_features))
+    columns |= features.context(described, first)
+    return described, weights.second.predict(_matrix(columns, weights.second_features))
+
+
+def _matrix(columns: dict[str, Array], names: tuple[str, ...]) -> Array:
+    """(features, rows) of float32, as the trees want it."""
+    import numpy as np
+
+    return np.array([columns[name] for name in names], np.float32)

@@ -1,0 +1,285 @@
+"""From HTML to blocks: one parse, one walk.
+
+A block is a run of text between two borders that a browser would show as line breaks of the layout: the beginnings and
+ends of block elements, table cells and list items. Everything that the model asks about a block's place (its
+ancestors, its neighbours, how often its path of tags and classes occurs) is written down during this walk, as lists of
+integers, so that `features` is arithmetic on arrays.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+# What a reader does not see. `noscript` stays: whole forums (Discourse) serve their threads in it.
+_DROPPED = ["script", "style", "svg", "template", "iframe", "select", "textarea", "canvas", "object", "math"]
+_INLINE_KIND, _BLOCK, _EMPTY = range(3)
+_INLINE = (0, _INLINE_KIND)
+_EMPTY_TAGS = "img input br wbr hr area base col embed link meta source track param -comment -doctype".split()
+_BLOCK_TAGS = (
+    "address article aside audio blockquote body button caption center dd details dialog dir div dl dt fieldset "
+    "figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup html legend li main menu nav noscript ol "
+    "optgroup p pre search section summary table tbody td tfoot th thead tr ul video"
+).split()
+
+# A bit for each kind of ancestor; a block has the bits of all elements around it.
+_BITS = (
+    "nav header footer aside article main section form table list li dl blockquote pre figure button link heading "
+    "h1 h2 h3 p dialog details label td th hidden aria_hidden code emphasis body_prop dt modal address noscript"
+).split()
+BIT = {name: 1 << position for position, name in enumerate(_BITS)}
+
+_TAG_BITS = {
+    "nav": BIT["nav"],
+    "header": BIT["header"],
+    "footer": BIT["footer"],
+    "aside": BIT["aside"],
+    "article": BIT["article"],
+    "main": BIT["main"],
+    "section": BIT["section"],
+    "form": BIT["form"],
+    "table": BIT["table"],
+    "ul": BIT["list"],
+    "ol": BIT["list"],
+    "menu": BIT["list"],
+    "li": BIT["li"],
+    "dl": BIT["dl"],
+    "dt": BIT["dt"],
+    "blockquote": BIT["blockquote"],
+    "pre": BIT["pre"],
+    "figure": BIT["figure"],
+    "figcaption": BIT["figure"],
+    "button": BIT["button"],
+    "a": BIT["link"],
+    "h1": BIT["heading"] | BIT["h1"],
+    "h2": BIT["heading"] | BIT["h2"],
+    "h3": BIT["heading"] | BIT["h3"],
+    "h4": BIT["heading"],
+    "h5": BIT["heading"],
+    "h6": BIT["heading"],
+    "p": BIT["p"],
+    "dialog": BIT["dialog"],
+    "details": BIT["details"],
+    "label": BIT["label"],
+    "td": BIT["td"],
+    "th": BIT["td"] | BIT["th"],
+    "code": BIT["code"],
+    "b": BIT["emphasis"],
+    "strong": BIT["emphasis"],
+    "address": BIT["address"],
+    "noscript": BIT["noscript"],
+}
+_ROLE_BITS = {
+    "navigation": BIT["nav"],
+    "menu": BIT["nav"],
+    "menubar": BIT["nav"],
+    "banner": BIT["header"],
+    "contentinfo": BIT["footer"],
+    "complementary": BIT["aside"],
+    "article": BIT["article"],
+    "main": BIT["main"],
+    "search": BIT["form"],
+    "button": BIT["button"],
+    "dialog": BIT["dialog"],
+    "alertdialog": BIT["dialog"],
+    "heading": BIT["heading"],
+    "list": BIT["list"],
+    "listitem": BIT["li"],
+}
+_TAGS = {tag: (bits, _INLINE_KIND) for tag, bits in _TAG_BITS.items()}
+_TAGS |= {tag: (_TAG_BITS.get(tag, 0), _BLOCK) for tag in _BLOCK_TAGS}
+_TAGS |= dict.fromkeys(_EMPTY_TAGS, (0, _EMPTY))
+_TELLING = frozenset(("id", "role", "aria-hidden", "hidden", "style", "aria-modal", "itemprop"))
+_UNSEEN = re.compile(r"display:\s*none|visibility:\s*hidden", re.IGNORECASE)
+_DIGITS = re.compile(r"\d+")
+_BREAK = "\ue000"  # a private character that stands for <br> until the block is complete
+
+
+@dataclass(slots=True)
+class Page:
+    """The blocks of one page in reading order. `containers` are block elements, `paths` chains of tag, class and id."""
+
+    texts: list[str] = field(default_factory=list)
+    masks: list[int] = field(default_factory=list)
+    """Bits of `BIT` for the elements around each block."""
+    containers: list[int] = field(default_factory=list)
+    """The innermost block element around each block."""
+    paths: list[int] = field(default_factory=list)
+    """The path of the innermost element, inline or not, around the block's first text."""
+    link_chars: list[int] = field(default_factory=list)
+    bold_chars: list[int] = field(default_factory=list)
+    links: list[int] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
+    """Pictures seen since the block before."""
+    container_parents: list[int] = field(default_factory=list)
+    container_paths: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    """A container's blocks are `starts[c]:ends[c]`."""
+    ends: list[int] = field(default_factory=list)
+    path_parents: list[int] = field(default_factory=list)
+    path_tags: list[str] = field(default_factory=list)
+    path_names: list[str] = field(default_factory=list)
+    """Class and id of each path's last element."""
+    title: str = ""
+    description: str = ""
+    og_type: str = ""
+    linked_data: list[str] = field(default_factory=list)
+    """The JSON-LD scripts of the page."""
+
+
+def parse(html: str) -> Page:
+    """The blocks of `html`. Time and memory are linear in its length."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    tree = LexborHTMLParser(html)
+    page = Page()
+    _read_head(tree, page)
+    tree.strip_tags(_DROPPED)
+    body = tree.body
+    if body is not None:
+        _walk(body, page)
+    return page
+
+
+def _read_head(tree: LexborHTMLParser, page: Page) -> None:
+    for node in tree.css("title, meta[name], meta[property], script[type='application/ld+json']"):
+        tag = node.tag
+        if tag == "title":
+            page.title = page.title or " ".join(node.text().split())
+        elif tag == "script":
+            page.linked_data.append(node.text())
+        else:
+            attributes = node.attributes
+            name = (attributes.get("property") or attributes.get("name") or "").lower()
+            if name in ("og:description", "description"):
+                page.description = page.description or " ".join((attributes.get("content") or "").split())
+            elif name == "og:type":
+                page.og_type = (attributes.get("content") or "").lower()
+
+
+def _walk(body: LexborNode, page: Page) -> None:
+    """Write the blocks below `body` into `page`. No recursion: pages nest as deep as they like."""
+    tag_of, link_bit, bold_bit, pre_bit = _TAGS, BIT["link"], BIT["emphasis"], BIT["pre"]
+    known_paths: dict[tuple[int, str, str], int] = {}
+    texts, starts, ends = page.texts, page.starts, page.ends
+    path_parents, path_tags, path_names = page.path_parents, page.path_tags, page.path_names
+    pieces: list[str] = []
+    link_chars = bold_chars = links = images = first_mask = first_path = 0
+    broken = False
+    # The innermost open element (its identity, ancestors' bits, path, whether it is a block), and those around it.
+    inner, mask, path, is_block = (body.parent or body).mem_id, 0, -1, False
+    container = -1
+    outer: list[tuple[int, int, int, bool]] = []
+
+    def flush() -> None:
+        nonlocal link_chars, bold_chars, links, images, broken
+        raw = "".join(pieces)
+        pieces.clear()
+        if first_mask & pre_bit:
+            text = raw.replace(_BREAK, "\n").replace("\r\n", "\n").expandtabs(4).strip("\n").rstrip()
+        elif broken:
+            text = "\n".join(line for part in raw.split(_BREAK) if (line := " ".join(part.split())))
+        else:
+            text = " ".join(raw.split())
+        broken = False
+        if text:
+            texts.append(text)
+            page.masks.append(first_mask)
+            page.containers.append(container)
+            page.paths.append(first_path)
+            page.link_chars.append(min(link_chars, len(text)))
+            page.bold_chars.append(min(bold_chars, len(text)))
+            page.links.append(links)
+            page.images.append(images)
+            images = 0
+        link_chars = bold_chars = links = 0
+
+    for node in body.traverse(include_text=True):
+        tag = node.tag or ""
+        if tag == "-text":
+            text = node.text_content or ""
+            if not text or text.isspace():
+                # Where it lies does not matter: blanks at either end of a block are dropped.
+                if pieces:
+                    pieces.append(text)
+                continue
+        parent = node.parent.mem_id  # type: ignore[union-attr]
+        while inner != parent:
+            if is_block:
+                if pieces:
+                    flush()
+                ends[container] = len(texts)
+                container = page.container_parents[container]
+            inner, mask, path, is_block = outer.pop()
+        if tag == "-text":
+            if not pieces:
+                first_mask, first_path = mask, path
+            pieces.append(text)
+            if mask & link_bit:
+                link_chars += len(text)
+            if mask & bold_bit:
+                bold_chars += len(text)
+            continue
+        bits, kind = tag_of.get(tag, _INLINE)
+        if kind == _EMPTY:
+            if tag == "br":
+                if pieces:
+                    pieces.append(_BREAK)
+                    broken = True
+            elif tag == "img":
+                images += 1
+            elif tag == "hr" and pieces:
+                flush()
+            continue
+        outer.append((inner, mask, path, is_block))
+        mask |= bits
+        name = ""
+        if attributes := node.attributes:
+            name = attributes.get("class") or ""
+            if not _TELLING.isdisjoint(attributes):
+                if identity := attributes.get("id"):
+                    name += " " + _DIGITS.sub("", identity)
+                mask |= _attribute_bits(attributes)
+        key = (path, tag, name)
+        known = known_paths.get(key)
+        if known is None:
+            known = known_paths[key] = len(path_tags)
+            path_parents.append(path)
+            path_tags.append(tag)
+            path_names.append(name)
+        path = known
+        is_block = kind == _BLOCK
+        if is_block:
+            if pieces:
+                flush()
+            mask &= ~bold_bit  # what is inside bold text but begins a block of its own is no bold line
+            page.container_parents.append(container)
+            page.container_paths.append(path)
+            container = len(ends)
+            starts.append(len(texts))
+            ends.append(0)
+        elif tag == "a":
+            links += 1
+        inner = node.mem_id
+    if pieces:
+        flush()
+    while container >= 0:
+        ends[container] = len(texts)
+        container = page.container_parents[container]
+
+
+def _attribute_bits(attributes: dict[str, str | None]) -> int:
+    bits = _ROLE_BITS.get(attributes.get("role") or "", 0)
+    if attributes.get("aria-hidden") == "true":
+        bits |= BIT["aria_hidden"]
+    if "hidden" in attributes or _UNSEEN.search(attributes.get("style") or ""):
+        bits |= BIT["hidden"]
+    if attributes.get("aria-modal") == "true":
+        bits |= BIT["modal"]
+    if attributes.get("itemprop") in ("articleBody", "description", "text", "reviewBody"):
+        bits |= BIT["body_prop"]
+    return bits

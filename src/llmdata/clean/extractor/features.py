@@ -1,0 +1,393 @@
+"""What the model asks about each block: numbers that mean the same on every site and in every language.
+
+`describe` makes them for all blocks of a page at once, from the lists that the walk left; `context` adds what a first
+opinion of the blocks around says. Arithmetic is on whole arrays, so that a page of 300 blocks costs some 1.5 ms.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from llmdata.clean.extractor.blocks import BIT, Page
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+LEVELS = 6
+"""How many containers around a block are looked at, each larger than the one before."""
+_KINDS = ("other", "lower", "upper", "digit", "space", "stop", "comma", "mark", "symbol", "dense")
+_OTHER, _LOWER, _UPPER, _DIGIT, _SPACE, _STOP, _COMMA, _MARK, _SYMBOL, _DENSE = range(len(_KINDS))
+_LINKED_TYPE = re.compile(r'"@type"\s*:\s*(?:\[\s*)?"(\w+)"')
+_TYPES = {
+    "article": "Article NewsArticle BlogPosting TechArticle Report ScholarlyArticle HowTo Recipe".split(),
+    "product": "Product ProductGroup Offer AggregateOffer".split(),
+    "list": "ItemList CollectionPage OfferCatalog SearchResultsPage".split(),
+    "forum": "DiscussionForumPosting QAPage Comment Question".split(),
+    "organization": "Organization LocalBusiness Service WebSite SoftwareApplication".split(),
+}
+_DATE_IN_PATH = re.compile(r"/(19|20)\d\d/")
+_SPLIT_NAME = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+")
+
+
+@cache
+def _character_kinds() -> Array:
+    """For each code point of the basic plane, which of `_KINDS` it is."""
+    import numpy as np
+
+    table = np.full(0x10000, _OTHER, np.uint8)
+    by_category = {
+        "Ll": _LOWER, "Lo": _LOWER, "Lm": _LOWER, "Lu": _UPPER, "Lt": _UPPER, "Nd": _DIGIT, "No": _DIGIT,
+        "Zs": _SPACE, "Cc": _SPACE, "Po": _MARK, "Pd": _MARK, "Ps": _MARK, "Pe": _MARK,
+        "Sm": _SYMBOL, "Sc": _SYMBOL, "So": _SYMBOL,
+    }  # fmt: skip
+    for point in range(0x10000):
+        table[point] = by_category.get(unicodedata.category(chr(point)), _OTHER)
+    for kind, characters in ((_STOP, ".!?。！？।॥؟۔…։"), (_COMMA, ",;:،、，；：")):
+        table[[ord(character) for character in characters]] = kind
+    # Scripts that put no blanks between words.
+    for first, last in ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF)):
+        table[first : last + 1] = _DENSE
+    return table
+
+
+def count_characters(texts: list[str]) -> Array:
+    """How many characters of each kind each text has: (texts, kinds) of float64."""
+    import numpy as np
+
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+    kinds = _character_kinds()[np.minimum(points, 0xFFFF)]
+    keys = np.repeat(np.arange(len(texts), dtype=np.int64) * len(_KINDS), lengths) + kinds
+    return np.bincount(keys, minlength=len(texts) * len(_KINDS)).reshape(len(texts), len(_KINDS)).astype(np.float64)
+
+
+def name_tokens(name: str) -> list[str]:
+    """The words of a class and id: of `post-body entryContent` post, body, entry, content, and each of the two whole."""
+    found = {part.lower() for part in _SPLIT_NAME.findall(name)}
+    found.update(name.lower().split())
+    return sorted(token for token in found if 2 <= len(token) <= 40)
+
+
+REPEATED = 20
+"""The shortest text, in characters, that is told once only."""
+PHRASE = 60
+"""The longest text, in characters, that is looked up as a whole."""
+
+
+def first_words(text: str) -> list[str]:
+    """The words by which a block is known: its first 16."""
+    return text[:120].lower().split()[:16]
+
+
+class Described:
+    """A page's blocks as arrays, and what several features share."""
+
+    def __init__(self, page: Page) -> None:
+        import numpy as np
+
+        self.page = page
+        self.n = len(page.texts)
+        self.counts = count_characters(page.texts)
+        self.chars = self.counts.sum(axis=1)
+        # A character of Chinese counts as half a word.
+        self.words = self.counts[:, _SPACE] + 1 + self.counts[:, _DENSE] / 2
+        seen = Counter(page.texts)
+        self.repeats = np.array([seen[text] for text in page.texts], np.float64)
+        self.told = np.where(self.chars >= REPEATED, self.words / self.repeats, self.words)
+        """Words of each block, where a text that repeats counts once in all."""
+        self.links = np.array(page.link_chars, np.float64)
+        self.stops = self.counts[:, _STOP]
+        self.starts, self.ends = np.array(page.starts, np.int64), np.array(page.ends, np.int64)
+        self.container = np.array(page.containers, np.int64)
+        self.levels = self._levels()
+        self.container_path = np.array(page.container_paths, np.int64)[self.container]
+        self.path = np.array(page.paths, np.int64)
+        summed = {"chars": self.chars, "links": self.links, "stops": self.stops, "words": self.words}
+        self.sums = {name: np.concatenate(([0.0], np.cumsum(values))) for name, values in summed.items()}
+
+    def _levels(self) -> list[Array]:
+        """The containers around each block, innermost first; one that holds no more blocks than the last is skipped."""
+        import numpy as np
+
+        parents, starts, ends = self.page.container_parents, self.page.starts, self.page.ends
+        larger: list[int] = []
+        for parent, start, end in zip(parents, starts, ends, strict=True):
+            if parent < 0:
+                larger.append(0)
+            elif starts[parent] == start and ends[parent] == end:
+                larger.append(larger[parent])
+            else:
+                larger.append(parent)
+        up = np.array(larger, np.int64)
+        found = [self.container]
+        for _ in range(LEVELS - 1):
+            found.append(up[found[-1]])
+        return found
+
+    def within(self, name: str, level: int) -> Array:
+        """Sum of a quantity over each block's container at `level`."""
+        total, container = self.sums[name], self.levels[level]
+        return total[self.ends[container]] - total[self.starts[container]]
+
+
+def _shift(values: Array, by: int, fill: float = -1.0) -> Array:
+    import numpy as np
+
+    out = np.full_like(values, fill)
+    if by > 0:
+        out[by:] = values[:-by]
+    else:
+        out[:by] = values[-by:]
+    return out
+
+
+def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
+    """Features of each block of `page` by name, in a fixed order; constants of the page are spread over its blocks."""
+    import numpy as np
+
+    d = Described(page)
+    n, counts, chars, words = d.n, d.counts, d.chars, d.words
+    f: dict[str, Array] = {}
+    log_chars = np.log1p(chars)
+    link_density = d.links / chars
+    f["log_chars"] = log_chars
+    f["words"] = words
+    f["word_length"] = chars / words
+    f["link_density"] = link_density
+    f["links"] = np.array(page.links, np.float64)
+    f["bold"] = np.array(page.bold_chars, np.float64) / chars
+    f["images"] = np.array(page.images, np.float64)
+    for name, kind in (
+        ("upper", _UPPER),
+        ("digit", _DIGIT),
+        ("mark", _MARK),
+        ("symbol", _SYMBOL),
+        ("comma", _COMMA),
+        ("stop", _STOP),
+    ):
+        f[name] = counts[:, kind] / chars
+    f["stops"] = d.stops
+    f["ends_in_stop"] = np.array([text[-1] in '.!?:;。！？।؟…"”)' for text in page.texts], np.float64)
+    f["lines"] = np.array([text.count("\n") for text in page.texts], np.float64)
+    masks = np.array(page.masks, np.int64)
+    for name, bit in BIT.items():
+        f[f"in_{name}"] = ((masks & bit) != 0).astype(np.float64)
+    tag_kind = np.array(
+        [_TAG_KIND.get(page.path_tags[page.container_paths[c]], 0) for c in page.containers], np.float64
+    )
+    f["tag"] = tag_kind
+    # Where the block stands.
+    order = np.arange(n, dtype=np.float64)
+    before = d.sums["chars"][:-1]
+    f["order"] = order
+    f["order_share"] = order / n
+    f["chars_before_share"] = before / d.sums["chars"][-1]
+    depth = np.zeros(len(page.path_parents) + 1)
+    for path, parent in enumerate(page.path_parents):
+        depth[path] = depth[parent] + 1 if parent >= 0 else 0
+    f["depth"] = depth[d.path]
+    # The containers around it.
+    total_chars = d.sums["chars"][-1]
+    for level in range(LEVELS):
+        inside = d.within("chars", level)
+        container = d.levels[level]
+        count = d.ends[container] - d.starts[container]
+        f[f"box{level}_log_chars"] = np.log1p(inside)
+        f[f"box{level}_share"] = inside / total_chars
+        f[f"box{level}_link_density"] = d.within("links", level) / inside
+        f[f"box{level}_blocks"] = count.astype(np.float64)
+        f[f"box{level}_stops"] = d.within("stops", level) / d.within("words", level)
+        f[f"box{level}_order"] = (order - d.starts[container]) / count
+    # How often its kind occurs.
+    size = len(page.path_tags)
+    for name, path in (("path", d.container_path), ("leaf", d.path)):
+        number = np.bincount(path, minlength=size)[path]
+        total = np.bincount(path, weights=chars, minlength=size)[path]
+        f[f"{name}_blocks"] = number.astype(np.float64)
+        f[f"{name}_log_chars"] = np.log1p(total)
+        f[f"{name}_mean_chars"] = total / number
+        f[f"{name}_share"] = total / total_chars
+        f[f"{name}_link_density"] = np.bincount(path, weights=d.links, minlength=size)[path] / total
+    f["repeats"] = d.repeats
+    # Headings.
+    is_heading = f["in_heading"] > 0
+    last = np.maximum.accumulate(np.where(is_heading, order, -1))
+    nearest = last.astype(np.int64)
+    f["since_heading"] = np.where(last >= 0, order - last, 99)
+    f["chars_since_heading"] = np.where(last >= 0, np.log1p(before - before[np.maximum(nearest, 0)]), -1)
+    first_h1 = int(np.argmax(f["in_h1"])) if f["in_h1"].any() else -1
+    f["after_h1"] = order - first_h1 if first_h1 >= 0 else np.full(n, -999.0)
+    # The page's own words about itself.
+    title = set(page.title.lower().split())
+    lowered = [text[:200].lower().split() for text in page.texts]
+    f["title_overlap"] = np.array([sum(w in title for w in ws) / len(ws) if ws else 0.0 for ws in lowered])
+    f["title_cover"] = np.array([len(title.intersection(ws)) for ws in lowered], np.float64) / max(1, len(title))
+    best = int(np.argmax(f["title_overlap"] * f["title_cover"]))
+    f["after_title"] = order - best
+    description = page.description[:80].lower()
+    f["is_description"] = np.array(
+        [bool(description) and text[:80].lower()[:40] == description[:40] for text in page.texts], np.float64
+    )
+    # Neighbours.
+    for by in (1, 2, 3):
+        for sign in (by, -by):
+            f[f"log_chars{sign:+d}"] = _shift(log_chars, sign)
+            f[f"link_density{sign:+d}"] = _shift(link_density, sign)
+    for sign in (1, -1):
+        f[f"tag{sign:+d}"] = _shift(tag_kind, sign)
+        f[f"path_same{sign:+d}"] = (_shift(d.container_path.astype(np.float64), sign) == d.container_path).astype(
+            np.float64
+        )
+        f[f"stop{sign:+d}"] = _shift(f["ends_in_stop"], sign)
+    for name, value in _of_page(d, url, f).items():
+        f[name] = np.full(n, float(value))
+    return d, f
+
+
+_TAG_KINDS = (
+    "p, li, h1, h2, h3, h4 h5 h6, td, th, dd dt, pre, blockquote, button, section article main, header, footer, "
+    "nav ul ol, figcaption figure caption, summary details, form fieldset"
+)
+_TAG_KIND = {tag: kind for kind, tags in enumerate(_TAG_KINDS.split(","), 1) for tag in tags.split()}
+
+
+def _of_page(d: Described, url: str, f: dict[str, Array]) -> dict[str, float]:
+    import numpy as np
+
+    page, chars = d.page, d.chars
+    total = float(chars.sum())
+    is_text = (d.stops > 0) & (chars > 80) & (f["link_density"] < 0.3)
+    kinds = {kind for script in page.linked_data for kind in _LINKED_TYPE.findall(script)}
+    parts = urlsplit(url) if url else urlsplit("http://x/")
+    path = parts.path.strip("/")
+    out = {
+        "page_log_chars": np.log1p(total),
+        "page_blocks": d.n,
+        "page_link_density": d.links.sum() / total,
+        "page_text_share": chars[is_text].sum() / total,
+        "page_text_log_chars": np.log1p(chars[is_text].sum()),
+        "page_p_share": chars[f["in_p"] > 0].sum() / total,
+        "page_li_share": chars[f["in_li"] > 0].sum() / total,
+        "page_table_share": chars[f["in_table"] > 0].sum() / total,
+        "page_article_share": chars[f["in_article"] > 0].sum() / total,
+        "page_main_share": chars[f["in_main"] > 0].sum() / total,
+        "page_noscript_share": chars[f["in_noscript"] > 0].sum() / total,
+        "page_articles": page.path_tags.count("article")
+        and sum(page.path_tags[p] == "article" for p in page.container_paths),
+        "page_headings": f["in_heading"].sum() / d.n,
+        "page_images": f["images"].sum(),
+        "page_code_share": chars[f["in_pre"] > 0].sum() / total,
+        "page_digit_share": d.counts[:, _DIGIT].sum() / total,
+        "page_dense_share": d.counts[:, _DENSE].sum() / total,
+        "og_article": page.og_type == "article",
+        "og_product": page.og_type.startswith("product"),
+        "og_website": page.og_type == "website",
+        "url_depth": path.count("/") + bool(path),
+        "url_length": len(path),
+        "url_hyphens": path.rsplit("/", 1)[-1].count("-"),
+        "url_date": bool(_DATE_IN_PATH.search(parts.path)),
+        "url_query": bool(parts.query),
+    }
+    for name, types in _TYPES.items():
+        out[f"ld_{name}"] = any(kind in kinds for kind in types)
+    return out
+
+
+def hints(
+    d: Described, names: dict[str, float], words: dict[str, float], phrases: dict[str, float]
+) -> dict[str, Array]:
+    """What the words in class names, and in the text of a block, have meant on other sites.
+
+    The three dictionaries hold log-odds of "main text" by token; what they do not know counts as 0.
+    """
+    import numpy as np
+
+    page = d.page
+    own: list[float] = []
+    low: list[float] = []
+    high: list[float] = []
+    total: list[float] = []
+    for parent, name in zip(page.path_parents, page.path_names, strict=True):
+        score = floor = top = 0.0
+        if name:
+            values = [names[token] for token in name_tokens(name) if token in names]
+            if values:
+                floor, top = min(values), max(values)
+                score = floor + top
+        own.append(score)
+        if parent >= 0:
+            low.append(min(low[parent], floor))
+            high.append(max(high[parent], top))
+            total.append(total[parent] + score)
+        else:
+            low.append(min(0.0, floor))
+            high.append(max(0.0, top))
+            total.append(score)
+    f: dict[str, Array] = {}
+    for name, listed in (("own", own), ("low", low), ("high", high), ("total", total)):
+        array = np.array(listed)
+        f[f"name_{name}"] = array[d.path]
+        if name != "low":
+            f[f"name_{name}_box"] = array[d.container_path]
+    mean, least, most, phrase = [], [], [], []
+    get = words.get
+    for text in page.texts:
+        scores = [get(word, 0.0) for word in first_words(text)]
+        mean.append(sum(scores) / len(scores))
+        least.append(min(scores))
+        most.append(max(scores))
+        phrase.append(phrases.get(text.lower(), 0.0) if len(text) <= PHRASE else 0.0)
+    for name, listed in (("mean", mean), ("least", least), ("most", most), ("phrase", phrase)):
+        array = np.array(listed)
+        f[f"text_{name}"] = array
+        if name in ("mean", "phrase"):
+            for by in (1, 2, -1, -2):
+                f[f"text_{name}{by:+d}"] = _shift(array, by, 0.0)
+    for name in ("own", "total"):
+        for by in (1, -1):
+            f[f"name_{name}{by:+d}"] = _shift(f[f"name_{name}"], by, 0.0)
+    return f
+
+
+def context(d: Described, p: Array) -> dict[str, Array]:
+    """What a first opinion `p` (probability that a block is main text) says of the blocks around each."""
+    import numpy as np
+
+    f: dict[str, Array] = {"p": p}
+    for by in (1, 2, 3, 4):
+        f[f"p+{by}"] = _shift(p, by)
+        f[f"p-{by}"] = _shift(p, -by)
+    mass = np.concatenate(([0.0], np.cumsum(p * d.words)))
+    words = d.sums["words"]
+    order = np.arange(d.n)
+    for reach in (5, 15, 40):
+        for name, first, last in (
+            ("before", np.maximum(order - reach, 0), order),
+            ("after", order + 1, np.minimum(order + 1 + reach, d.n)),
+        ):
+            f[f"p_{name}{reach}"] = (mass[last] - mass[first]) / np.maximum(words[last] - words[first], 1)
+    own_mass = p * d.words
+    for level in range(LEVELS):
+        container = d.levels[level]
+        inside = mass[d.ends[container]] - mass[d.starts[container]]
+        size = words[d.ends[container]] - words[d.starts[container]]
+        f[f"p_box{level}"] = inside / size
+        f[f"p_box{level}_others"] = (inside - own_mass) / np.maximum(size - d.words, 1)
+        f[f"p_box{level}_share"] = inside / max(mass[-1], 1e-9)
+    paths = len(d.page.path_tags)
+    for name, path in (("path", d.container_path), ("leaf", d.path)):
+        f[f"p_{name}"] = (np.bincount(path, own_mass, paths) / np.maximum(np.bincount(path, d.words, paths), 1))[path]
+    f["p_mass_before"] = mass[:-1] / max(mass[-1], 1e-9)
+    f["p_mass"] = np.full(d.n, mass[-1])
+    f["p_mean"] = np.full(d.n, mass[-1] / words[-1])
+    f["p_max"] = np.full(d.n, p.max())
+    ranked = np.sort(p)[::-1]
+    f["p_gap"] = p - ranked[min(d.n - 1, d.n // 4)]
+    return f

@@ -1,0 +1,131 @@
+"""From chosen blocks to text that reads well.
+
+Paragraphs and headings stand apart by a blank line; list items begin with "- ", indented as they nest, and follow each
+other line by line; the cells of a table's row share a line, with " | " between them; code keeps its lines and blanks.
+Short pieces of one container (a name, a price, a date) stand on adjacent lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from llmdata.clean.extractor.blocks import BIT, Page
+
+_FRAGMENT = 60  # characters; what is longer is a paragraph wherever it stands
+_LONGEST_CELL = 300  # a longer one is no data but layout
+_LONGEST_ITEM = 1_000  # a longer one is a post or a card, and no item of a list
+_APART = BIT["heading"] | BIT["pre"]
+
+
+class _Place(NamedTuple):
+    """What is around a container (or is itself): the innermost row, cell, item and preformatted text, or -1."""
+
+    row: int = -1
+    cell: int = -1
+    item: int = -1
+    pre: int = -1
+    root: int = -1
+    """The outermost list."""
+    indent: int = 0
+    """How many lists are around the innermost item."""
+
+
+def render(page: Page, kept: Sequence[int]) -> str:
+    """The text of the blocks `kept` (indices in reading order)."""
+    places = _places(page)
+    out: list[str] = []
+    last = last_item = -1
+    position = 0
+    while position < len(kept):
+        block = kept[position]
+        container = page.containers[block]
+        row, end, text = places[container].row, position + 1, None
+        if row >= 0:
+            while end < len(kept) and places[page.containers[kept[end]]].row == row:
+                end += 1
+            text = _row(page, kept[position:end], places)
+            if text is None:
+                row, end = -1, position + 1
+        item = places[container].item if row < 0 else -1
+        if text is None:
+            text = page.texts[block]
+            if item >= 0 and not page.masks[block] & _APART:
+                margin = "  " * (places[item].indent - 1)
+                first = item != last_item and page.path_tags[page.container_paths[item]] == "li"
+                text = (margin + ("- " if first else "  ") + text).replace("\n", f"\n{margin}  ")
+        if out:
+            out.append(_between(page, places, last, block, row, item, last_item))
+        out.append(text)
+        last, last_item = kept[end - 1], item
+        position = end
+    return "".join(out)
+
+
+def _between(page: Page, places: list[_Place], last: int, block: int, row: int, item: int, last_item: int) -> str:
+    """What separates two pieces of text: a line break where they belong together, else a blank line."""
+    here, there = page.containers[block], page.containers[last]
+    if places[here].pre >= 0 and places[here].pre == places[there].pre:
+        return "\n"
+    if (page.masks[last] | page.masks[block]) & _APART:
+        return "\n\n"
+    if row >= 0:
+        before = places[there].row
+        return "\n" if before >= 0 and _table(page, before) == _table(page, row) else "\n\n"
+    if item >= 0 and last_item >= 0:
+        return "\n" if places[item].root == places[last_item].root else "\n\n"
+    if len(page.texts[block]) < _FRAGMENT and len(page.texts[last]) < _FRAGMENT and block == last + 1:
+        siblings = {here, page.container_parents[here]} & {there, page.container_parents[there]}
+        paragraphs = page.masks[block] & page.masks[last] & BIT["p"]
+        return "\n" if siblings - {-1} and not paragraphs else "\n\n"
+    return "\n\n"
+
+
+def _table(page: Page, row: int) -> int:
+    """The container around a row that is no tbody: rows of one table share it."""
+    parent = page.container_parents[row]
+    while parent >= 0 and page.path_tags[page.container_paths[parent]] in ("tbody", "thead", "tfoot"):
+        parent = page.container_parents[parent]
+    return parent
+
+
+def _row(page: Page, blocks: Sequence[int], places: list[_Place]) -> str | None:
+    """The blocks of a table's row on one line; None if they are no data."""
+    parts: dict[int, list[str]] = {}
+    for block in blocks:
+        text = page.texts[block]
+        if page.masks[block] & _APART or len(text) > _LONGEST_CELL:
+            return None
+        parts.setdefault(places[page.containers[block]].cell, []).append(text.replace("\n", " "))
+    return " | ".join(" ".join(part) for part in parts.values())
+
+
+def _places(page: Page) -> list[_Place]:
+    """The place of each container."""
+    before = [0, *accumulate(map(len, page.texts))]
+    tags = [tag if tag in _TELLING else "" for tag in page.path_tags]
+    places: list[_Place] = []
+    nowhere = _Place()
+    for container, (parent, path) in enumerate(zip(page.container_parents, page.container_paths, strict=True)):
+        place = places[parent] if parent >= 0 else nowhere
+        if tag := tags[path]:
+            if tag in ("li", "dd", "dt"):
+                if before[page.ends[container]] - before[page.starts[container]] <= _LONGEST_ITEM:
+                    place = place._replace(item=container, indent=max(place.indent, 1))
+            elif tag in ("ul", "ol", "dl"):
+                outermost = place.item < 0
+                place = (
+                    place._replace(indent=1, root=container) if outermost else place._replace(indent=place.indent + 1)
+                )
+            elif tag == "tr":
+                place = place._replace(row=container, cell=container, item=-1)
+            elif tag == "pre":
+                place = place._replace(pre=container)
+            else:
+                place = place._replace(cell=container)
+        places.append(place)
+    return places
+
+
+_TELLING = frozenset(("li", "dd", "dt", "ul", "ol", "dl", "tr", "td", "th", "pre"))
