@@ -80,3 +80,11 @@ def stop_parent(payload: Any) -> int:
     """Ask the supervisor to stop (the fork server is our parent, so its process id travels in the payload)."""
     os.kill(payload["supervisor"], signal.SIGTERM)
     return 1
+
+
+def wait_for_go(payload: dict[str, Any]) -> Any:
+    """Tell that the task began; end when it may."""
+    Path(payload["began"]).touch()
+    while not Path(payload["go"]).exists():
+        pass
+    return payload["name"]

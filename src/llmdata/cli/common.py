@@ -10,7 +10,7 @@ import select
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +25,10 @@ Out = Annotated[str, typer.Option("--out", "-o", help="Folder for the results (a
 Json = Annotated[bool, typer.Option("--json", help="Results and progress as JSON lines, for machines.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Logs on stderr.")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", "-w", min=1, help="Worker processes. [default: one a core]", metavar="N")
+    int | None,
+    typer.Option(
+        "--workers", "-w", min=1, help="Worker processes. [default: one a core]", metavar="N"
+    ),
 ]
 
 
@@ -43,6 +46,13 @@ TextColumn = Annotated[str | None, typer.Option(help="Column of the text in Parq
 MaxTime = Annotated[
     str | None,
     typer.Option("--max-time", help="Stop at a task boundary after e.g. 90s, 30m or 2h; exit code 75.", metavar="TIME"),
+]
+Executor = Annotated[
+    str, typer.Option("--executor", help="Where tasks run: local, or ray for a Ray cluster.", metavar="local|ray")
+]
+RayAddress = Annotated[
+    str,
+    typer.Option("--ray-address", help="The cluster: an address, auto, or local to start one.", metavar="ADDRESS"),
 ]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Do changed stages, and all that follows, anew.")]
 
@@ -74,12 +84,18 @@ class Console:
 
 @contextmanager
 def command(
-    *, json: bool = False, verbose: bool = False, workers: int | None = None, max_time: str | None = None
+    *,
+    json: bool = False,
+    verbose: bool = False,
+    workers: int | None = None,
+    max_time: str | None = None,
+    executor: str = "local",
+    ray_address: str = "auto",
 ) -> Iterator[tuple[Session, Console]]:
     """Run the body of a command: gives its session and console, turns errors into messages and exit codes."""
     with ends_well(json):
         from llmdata.config import parse_duration
-        from llmdata.engine.session import Session, Stop
+        from llmdata.engine.session import Cluster, Session, Stop
 
         logging.basicConfig(
             level=logging.INFO if verbose else logging.ERROR,
@@ -92,12 +108,22 @@ def command(
                 deadline = time.monotonic() + float(str(parse_duration(max_time)))
             except ValueError as error:
                 raise ConfigError(f"--max-time: {error}") from None
+        if executor not in ("local", "ray"):
+            raise ConfigError(f"--executor {executor}: choose local or ray")
         progress = _progress(json)
         session = Session(
-            workers=workers or len(os.sched_getaffinity(0)), progress=progress, stop=Stop(deadline=deadline)
+            workers=workers if workers and executor == "local" else len(os.sched_getaffinity(0)),
+            progress=progress,
+            stop=Stop(deadline=deadline),
+            cluster=Cluster(ray_address, workers) if executor == "ray" else None,
         )
         try:
-            with session.stop.on_signals():
+            with ExitStack() as stack:
+                if session.cluster is not None:
+                    from llmdata.engine.cluster import connected
+
+                    stack.enter_context(connected(session.cluster.address))
+                stack.enter_context(session.stop.on_signals())
                 yield session, Console(json)
         finally:
             progress.close()

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdata.cli.common import Json, Layout, MaxTime, Rerun, TextColumn, Verbose, Workers, command, set_option
+from llmdata.cli.common import (
+    Executor,
+    Json,
+    Layout,
+    MaxTime,
+    RayAddress,
+    Rerun,
+    TextColumn,
+    Verbose,
+    Workers,
+    command,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from llmdata.cli.common import Console
@@ -69,6 +81,8 @@ def dedup(
     settings: Annotated[list[str] | None, set_option("dedup.minhash.bands=20")] = None,
     rerun: Rerun = False,
     workers: Workers = None,
+    executor: Executor = "local",
+    ray_address: RayAddress = "auto",
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -84,7 +98,14 @@ def dedup(
       llmdata dedup 'c4/*.json.gz' --out unique --method minhash --memory 4GB
       llmdata inspect unique --rejected
     """
-    with command(json=json, verbose=verbose, workers=workers, max_time=max_time) as (session, console):
+    with command(
+        json=json,
+        verbose=verbose,
+        workers=workers,
+        max_time=max_time,
+        executor=executor,
+        ray_address=ray_address,
+    ) as (session, console):
         from llmdata.errors import ConfigError
 
         if method not in METHODS:

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdata.cli.common import Console, Json, MaxTime, Rerun, Settings, Verbose, Workers, command, named_by_options
+from llmdata.cli.common import (
+    Console,
+    Executor,
+    Json,
+    MaxTime,
+    RayAddress,
+    Rerun,
+    Settings,
+    Verbose,
+    Workers,
+    command,
+    named_by_options,
+)
 
 if TYPE_CHECKING:
     from llmdata.pipeline.recipe import Recipe
@@ -32,6 +44,8 @@ def run(
     rerun: Rerun = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; do nothing.")] = False,
     workers: Workers = None,
+    executor: Executor = "local",
+    ray_address: RayAddress = "auto",
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -45,7 +59,14 @@ def run(
       llmdata run pipelines/demo.yaml --workdir runs/demo
       llmdata run fineweb --workdir runs/cc --set clean.input=[CC-MAIN-2024.warc.gz] --until clean
     """
-    with command(json=json, verbose=verbose, workers=workers, max_time=max_time) as (session, console):
+    with command(
+        json=json,
+        verbose=verbose,
+        workers=workers,
+        max_time=max_time,
+        executor=executor,
+        ray_address=ray_address,
+    ) as (session, console):
         from pathlib import Path
 
         from llmdata.pipeline import run as runs

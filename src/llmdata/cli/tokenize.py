@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from llmdata.cli.common import Json, MaxTime, Out, Rerun, TextColumn, Verbose, Workers, command, set_option
+from llmdata.cli.common import (
+    Executor,
+    Json,
+    MaxTime,
+    Out,
+    RayAddress,
+    Rerun,
+    TextColumn,
+    Verbose,
+    Workers,
+    command,
+    set_option,
+)
 
 
 def tokenize(
@@ -51,6 +63,8 @@ def tokenize(
     settings: Annotated[list[str] | None, set_option("tokenize.shard_tokens=10M")] = None,
     rerun: Rerun = False,
     workers: Workers = None,
+    executor: Executor = "local",
+    ray_address: RayAddress = "auto",
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -64,7 +78,14 @@ def tokenize(
       llmdata tokenize corpus --tokenizer tokenizer --out tokens
       llmdata tokenize data/*.parquet --tokenizer gpt2 -o tokens --val tail:0.1 --shuffle-seed 1
     """
-    with command(json=json, verbose=verbose, workers=workers, max_time=max_time) as (session, console):
+    with command(
+        json=json,
+        verbose=verbose,
+        workers=workers,
+        max_time=max_time,
+        executor=executor,
+        ray_address=ray_address,
+    ) as (session, console):
         from dataclasses import asdict
 
         from llmdata.config import from_options

@@ -1,8 +1,8 @@
-"""The local engine: a pool of processes that runs a list of tasks and survives the death of any of them.
+"""The engine: a pool of processes that runs a list of tasks and survives the death of any of them.
 
 The engine knows nothing of text. A task is a name and a JSON-able payload; its function reads from storage, writes to
 storage, leaves its manifest, and returns a small result. Nothing else passes between processes, so that a cluster can
-run the same list.
+run the same list (`engine.cluster`).
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from llmdata.engine.guard import IDLE, Casualty, Slot
 from llmdata.engine.session import Session, deaf_children
-from llmdata.engine.state import RunState
+from llmdata.engine.state import Repeat, RunState
 from llmdata.engine.worker import Failure, Order, serve
 from llmdata.errors import LlmdataError
 from llmdata.storage.place import Place
+
+if TYPE_CHECKING:
+    from llmdata.engine.cluster import ClusterRun
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ ATTEMPTS = 3
 
 PROOF = 2
 """Deaths at the same item before they are held against it: one may come from outside (an operator, the kernel)."""
+_DIED = {"crashed": "died", "timeout": "was stopped: out of time", "memory": "was stopped: out of memory"}
 LOST = 255
 """Exit code of a worker whose fork server died with it, and of C's `exit(-1)`."""
 PROOF_LOST = 5
@@ -53,6 +58,14 @@ class Limits:
 
     cpu_seconds: float = 30.0
     memory: int = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a worker asks of a cluster: CPUs, and memory in bytes. The cluster places by it and enforces nothing."""
+
+    cpus: float = 1
+    memory: int = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +134,17 @@ class _Worker:
         self.pipe.close()
 
 
+def start_fork_server(preload: Sequence[str]) -> None:
+    """Start the process that workers are forked from, if there is none; it imports `preload` while this one goes on.
+
+    `run_tasks` does so itself. A command that has to import and to plan before it calls that saves the time here.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*preload, "llmdata.engine.worker"])
+    with _as_fork_server_needs_it():
+        forkserver.ensure_running()
+
+
 def run_tasks(
     tasks: Sequence[Task],
     function: Callable[[Any], Any],
@@ -129,35 +153,45 @@ def run_tasks(
     stage: str,
     unit: str = "tasks",
     limits: Limits | None = None,
+    needs: Needs | None = None,
     state: Place | None = None,
     facts: Callable[[Any], dict[str, int]] | None = None,
     preload: Sequence[str] = (),
 ) -> list[Any]:
-    """Run `function(task.payload)` for every task in `session.workers` processes; results in the order of the tasks.
+    """Run `function(task.payload)` for every task; results in the order of the tasks.
+
+    They run in `session.workers` processes, or as actors of `session.cluster`, each with what `needs` says.
 
     `function` is importable by name, idempotent, and leaves its output on storage. An item that it brackets with
     `llmdata.engine.guard` and that exceeds `limits`, or kills its worker twice, is given up: the task starts again in a
     fresh worker and finds the item in `guard.current().casualties`. Progress is counted in tasks; `facts` turns a
     result into figures that are added up and shown. With `state`, `state/.llmdata/state.json` tells `llmdata status`
-    how far the run is. `preload` names modules imported once, before workers are forked.
+    how far the run is, and `repeats.json` there which tasks ran again and why. `preload` names modules imported once,
+    before workers are forked.
 
     Raises what `function` raises if it is an LlmdataError; StoppedEarly when the session is to stop.
     """
     if not tasks:
         return []
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*preload, "llmdata.engine.worker"])
-    run = _Run(tasks, function, session, stage, limits or Limits(), RunState(state, stage, len(tasks)), context)
+    run_state = RunState(state, stage, len(tasks))
+    run: _Run | ClusterRun
+    if session.cluster is None:
+        start_fork_server(preload)
+        context = multiprocessing.get_context("forkserver")
+        run = _Run(tasks, function, session, stage, limits or Limits(), run_state, context)
+    else:
+        from llmdata.engine.cluster import ClusterRun
+
+        run = ClusterRun(tasks, function, session, stage, limits or Limits(), needs or Needs(), run_state, preload)
     session.progress.start(stage, len(tasks), unit)
     try:
         results = run.loop(facts)
     except BaseException:
-        run.state.close(failed=run.failed)
+        run_state.close(failed=run.failed)
         raise
     finally:
-        for worker in run.workers:
-            worker.kill()
-    run.state.close()
+        run.close()
+    run_state.close()
     session.progress.finish(stage, **run.totals)
     return results
 
@@ -183,6 +217,7 @@ class _Run:
         self.failed: dict[str, str] = {}
         self.totals: dict[str, int] = {}
         self.items = 0
+        self.repeats: list[Repeat] = []
 
     def loop(self, facts: Callable[[Any], dict[str, int]] | None) -> list[Any]:
         expected = len(self.queue)
@@ -208,6 +243,11 @@ class _Run:
             self.state.update(len(self.results), running)
             self.session.progress.advance(self.stage, 0, **self._live())
         return [self.results[index] for index in range(expected)]
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.kill()
 
     def _hand_out(self) -> None:
         while self.queue:
@@ -268,10 +308,27 @@ class _Run:
         elif reason != "crashed" or deaths >= (PROOF_LOST if worker.process.exitcode == LOST else PROOF):
             # A limit that we enforced ourselves needs no second proof.
             job.casualties[item] = Casualty(reason, step)
+        repeat = Repeat(job.task.id, f"its worker {_DIED[reason]}")
+        self.repeats.append(repeat)
+        self.state.repeat(repeat)
         self.queue.appendleft(job)
 
 
 def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
+    with _as_fork_server_needs_it():
+        for _ in range(ATTEMPTS):
+            try:
+                return _Worker(context, function)
+            except (OSError, EOFError) as error:
+                # It was killed a moment ago, by a kernel short of memory, say; the next try starts another.
+                log.info("the fork server died: %s", error)
+                time.sleep(POLL)
+    raise LlmdataError("no worker process can be started; if the machine is out of memory, use fewer --workers")
+
+
+@contextmanager
+def _as_fork_server_needs_it() -> Iterator[None]:
+    """The environment and the signal mask that the fork server, and so every worker, is to inherit."""
     # Libraries size their thread pools from these when first imported: a worker is one core's worth of work.
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
@@ -281,14 +338,7 @@ def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
     resource_tracker.ensure_running()
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        for _ in range(ATTEMPTS):
-            try:
-                return _Worker(context, function)
-            except (OSError, EOFError) as error:
-                # It was killed a moment ago, by a kernel short of memory, say; the next try starts another.
-                log.info("the fork server died: %s", error)
-                time.sleep(POLL)
-        raise LlmdataError("no worker process can be started; if the machine is out of memory, use fewer --workers")
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, signals)
         for name, value in before.items():

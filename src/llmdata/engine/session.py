@@ -97,6 +97,14 @@ def deaf_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Ray cluster by its address. `workers` is how many of it to use at most; None: as many as it can hold."""
+
+    address: str
+    workers: int | None = None
+
+
 @dataclass(slots=True)
 class Session:
     """The circumstances of a run, none of which may change a byte of its results."""
@@ -104,3 +112,5 @@ class Session:
     workers: int = 1
     progress: Progress = field(default_factory=Silent)
     stop: Stop = field(default_factory=Stop)
+    cluster: Cluster | None = None
+    """Where tasks run instead of in processes of this machine."""
