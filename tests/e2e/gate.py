@@ -9,7 +9,7 @@ from typing import Any
 
 
 def pass_through(folder: str, node: str, after: bool, function: Callable[[Any], Any], payload: Any) -> Any:
-    """`function(payload)`, which waits for `folder/open` before, or `after`, on the machine with raylet process `node`."""
+    """`function(payload)`, which waits for `folder/open` before, or `after`, where `node` is the raylet's process."""
     held, opened = Path(folder, "held"), Path(folder, "open")
     here = os.environ.get("RAY_RAYLET_PID") == node
     result = function(payload) if after or not here else None
