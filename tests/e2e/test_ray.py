@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("ray")
 
+from llmdata.audit.report import write_report
 from llmdata.engine import pool
 from llmdata.engine.cluster import connected
 from llmdata.engine.session import Cluster, Session
@@ -88,10 +89,14 @@ def test_a_machine_dies_in_extraction_in_the_shuffle_and_in_clustering(
 
     for module in ("llmdata.pipeline.clean",):
         monkeypatch.setattr(f"{module}.run_tasks", disturbed)
-    out = tmp_path / "clean"
+    out = tmp_path / "run/clean"
     with connected(cluster.address):
         run_clean(Place.of(out), load_recipe(str(recipe), []).clean, Session(cluster=Cluster(cluster.address)))
     expected, found = data_files(undisturbed / "clean"), data_files(out)
     assert [name for name in expected if found.get(name) != expected[name]] == []
     assert {repeat["why"] for repeat in repeats(Place.of(out))} == {"its machine or actor died"}
     assert len(repeats(Place.of(out))) >= 2
+    (tmp_path / "run/recipe.yaml").write_bytes(recipe.read_bytes())
+    page = write_report(Place.of(tmp_path / "run")).read_bytes().decode()
+    assert "<h2>Run again</h2>" in page
+    assert all(repeat["task"] in page for repeat in repeats(Place.of(out)))

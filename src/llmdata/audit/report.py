@@ -15,10 +15,12 @@ from llmdata.audit.status import StageStatus, duration, number, status
 from llmdata.audit.tables import Tables
 from llmdata.audit.trace import trace_token
 from llmdata.audit.training import last_metrics, loss_curve, metrics_of
+from llmdata.engine.state import repeats
 from llmdata.errors import InputError
 from llmdata.storage.place import Place
 
 REPORT = "report.html"
+SHOWN_REPEATS = 20
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -50,6 +52,7 @@ def write_report(run: Place) -> Place:
         _head(title, str(recipe.get("description") or ""), run),
         _tiles(source, stages),
         _stages(stages),
+        _repeats(stages),
         _funnel(source),
         _languages(source),
         _tokens(source),
@@ -115,6 +118,23 @@ def _stages(stages: Sequence[StageStatus]) -> str:
         )
     return "<h2>What ran</h2>\n" + _table(
         ("stage", "state", "#tasks", "#on disk", "#work", "#documents/s", "more"), rows
+    )
+
+
+def _repeats(stages: Sequence[StageStatus]) -> str:
+    """Tasks that ran more than once: workers and machines died under them, or were stopped."""
+    rows = [
+        (stage.stage, repeat["stage"], repeat["task"], repeat["why"])
+        for stage in stages
+        for repeat in repeats(Place.of(stage.folder))
+    ]
+    if not rows:
+        return ""
+    shown = _table(("stage", "step", "task", "why"), [tuple(map(_text, row)) for row in rows[:SHOWN_REPEATS]])
+    more = f"\n<p>and {len(rows) - SHOWN_REPEATS:,} more</p>" if len(rows) > SHOWN_REPEATS else ""
+    return (
+        f"<h2>Run again</h2>\n<p>{len(rows):,} times a task ran once more. Its output is the same as if it had run "
+        f"once.</p>\n{shown}{more}"
     )
 
 
