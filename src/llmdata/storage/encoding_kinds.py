@@ -102,8 +102,13 @@ class BpeEncoding(Encoding):
     @cached_property
     def digest(self) -> str:
         hasher = hashlib.sha256(json.dumps([self.kind, self.pattern, sorted(self.special_tokens.items())]).encode())
-        hasher.update(dump_ranks(self.ranks))
+        hasher.update(self.file)
         return hasher.hexdigest()
+
+    @cached_property
+    def file(self) -> bytes:
+        """The ranks as a `.tiktoken` file."""
+        return dump_ranks(self.ranks)
 
     @cached_property
     def tiktoken(self) -> Any:
@@ -118,7 +123,7 @@ class BpeEncoding(Encoding):
             raise ConfigError(f"pattern {self.pattern}: not a regular expression: {error}") from None
 
     @cached_property
-    def _bulk(self) -> Any:
+    def bulk(self) -> Any:
         """gigatoken's tokenizer, for the patterns and vocabularies that it can take; None for others.
 
         Loaded without special tokens: with them it would encode a document's own text `<|endoftext|>` as one.
@@ -137,8 +142,8 @@ class BpeEncoding(Encoding):
 
     def encode(self, text: str) -> list[int]:
         pieces = cut_runs(text)
-        if len(pieces) > 1 and self._bulk is not None:
-            exact: list[int] = self._ranks_of(self._bulk.encode(text.encode("utf-8", "replace"))).tolist()
+        if len(pieces) > 1 and self.bulk is not None:
+            exact: list[int] = self._ranks_of(self.bulk.encode(text.encode("utf-8", "replace"))).tolist()
             return exact
         try:
             return [token for piece in pieces for token in self.tiktoken.encode_ordinary(piece)]
@@ -146,21 +151,22 @@ class BpeEncoding(Encoding):
             raise panic_as_error(error, self.pattern, text) from None
 
     def encode_batch(self, texts: Sequence[bytes]) -> tuple[Ids, Offsets]:
-        if self._bulk is None:
-            return pack([self.encode(text.decode()) for text in texts])
-        import pyarrow as pa
+        # One by one: batches of gigatoken's come as awkward arrays, which take longer to import than a few texts.
+        return pack([self._encode_bulk(text) for text in texts])
 
-        return self.encode_arrow(pa.array(texts, pa.large_binary()).view(pa.large_string()))
+    def _encode_bulk(self, text: bytes) -> Sequence[int] | Ids:
+        if self.bulk is None or re.search(_NEW, text.decode()):
+            return self.encode(text.decode())
+        return self._ranks_of(self.bulk.encode(text))
 
     def encode_arrow(self, texts: pa.LargeStringArray) -> tuple[Ids, Offsets]:
-        if self._bulk is None:
+        if self.bulk is None:
             return super().encode_arrow(texts)
         import awkward as ak
         import pyarrow.compute as pc
 
-        if pc.any(newer := pc.match_substring_regex(texts, _NEW)).as_py():
-            rows = zip(texts.to_pylist(), newer.to_pylist(), strict=True)
-            return pack([self.encode(text) if new else self._ranks_of(self._bulk.encode(text)) for text, new in rows])
+        if pc.any(pc.match_substring_regex(texts, _NEW)).as_py():
+            return super().encode_arrow(texts)
         _, bounds, data = texts.buffers()
         starts = np.frombuffer(bounds, np.int64)[texts.offset : texts.offset + len(texts) + 1]
         raw = np.frombuffer(data or b"", np.uint8)
@@ -168,7 +174,7 @@ class BpeEncoding(Encoding):
         column = ak.contents.ListOffsetArray(
             ak.index.Index64(starts), characters, parameters={"__array__": "bytestring"}
         )
-        layout = self._bulk.encode_batch(ak.Array(column), parallel=False).layout
+        layout = self.bulk.encode_batch(ak.Array(column), parallel=False).layout
         return self._ranks_of(np.asarray(layout.content.data)), np.asarray(layout.offsets.data)
 
     @cached_property
@@ -205,7 +211,7 @@ def cut_runs(text: str) -> list[str]:
 
     tiktoken and rustbpe match lookaheads by backtracking, and a million blanks overflow its stack: a panic.
     """
-    if len(text) < 100_000:
+    if not any(text[at].isspace() for at in range(0, len(text), 100_000)):  # a run as long holds one of these
         return [text]
     bounds = [0, *(match.end() for match in _RUN.finditer(text)), len(text)]
     return [text[start:end] for start, end in itertools.pairwise(bounds) if start < end] or [text]

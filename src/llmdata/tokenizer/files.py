@@ -18,7 +18,7 @@ from llmdata.storage.encoding_kinds import (
     JsonEncoding,
 )
 from llmdata.storage.place import Place
-from llmdata.storage.ranks import byte_alphabet, dump_ranks, load_gigatoken
+from llmdata.storage.ranks import byte_alphabet, load_gigatoken
 
 FILES = (JSON, RANKS, CONFIG)
 
@@ -28,7 +28,7 @@ def save_encoding(encoding: Encoding, folder: Place, facts: Mapping[str, Any]) -
     names = [JSON, CONFIG]
     settings: dict[str, Any] = {"kind": encoding.kind, "special_tokens": encoding.special_tokens}
     if isinstance(encoding, BpeEncoding):
-        (folder / RANKS).write_bytes(dump_ranks(encoding.ranks))
+        (folder / RANKS).write_bytes(encoding.file)
         names.append(RANKS)
         settings["pattern"] = encoding.pattern
         source = bpe_json(encoding)
@@ -88,7 +88,7 @@ def bpe_json(encoding: BpeEncoding) -> bytes:
         "byte_fallback": False,
         "ignore_merges": True,  # as tiktoken: a word that is a token is that token, whatever merges lead to it
         "vocab": vocabulary,
-        "merges": [[spell(left), spell(right)] for left, right in merges_of(encoding.ranks)],
+        "merges": [[spell(left), spell(right)] for left, right in merges_of(encoding.ranks, encoding.bulk)],
     }
     splitter = {"type": "Sequence", "pretokenizers": [pattern, byte_level]}
     return _json(model, splitter, byte_level, encoding.special_tokens)
@@ -123,13 +123,14 @@ def _by_id(item: tuple[str, int]) -> int:
     return item[1]
 
 
-def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+def merges_of(ranks: Mapping[bytes, int], bulk: Any = None) -> list[tuple[bytes, bytes]]:
     """The two tokens that each token of `ranks` is merged from, in order of rank.
 
     A file of ranks leaves them out; encoding a token with the ranks below its own leaves exactly the two. gigatoken
-    finds them ten times as fast, in vocabularies that it can take.
+    finds them ten times as fast, in vocabularies that it can take; `bulk` is its tokenizer of these ranks if there is
+    one already.
     """
-    loaded = load_gigatoken(ranks, "gpt2")
+    loaded = bulk if bulk is not None else load_gigatoken(ranks, "gpt2")
     if loaded is not None:
         return [(bytes(left), bytes(right)) for left, right in loaded.merges]
     parts = (_merge(ranks, token, rank) for token, rank in sorted(ranks.items(), key=_by_rank) if len(token) > 1)

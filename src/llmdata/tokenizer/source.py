@@ -108,16 +108,16 @@ def _of_columns(
 def _texts(table: pa.Table, rows: range, piece: Piece, first: int) -> Texts:
     """The columns of `table`, the first row of which is number `first` of its file."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     def column(name: str) -> Any:
         if name not in table.column_names:
             return pa.array([""] * len(table), pa.string())
-        return pc.fill_null(table.column(name).cast(pa.string()), "").combine_chunks()
+        found = table.column(name).cast(pa.string()).combine_chunks()
+        return pa.array([value or "" for value in found.to_pylist()], pa.string()) if found.null_count else found
 
-    ids = column("id")
-    if pc.any(pc.equal(ids, "")).as_py():
-        ids = pa.array([name or digest_id(piece.path, first + at) for at, name in enumerate(ids.to_pylist())])
+    ids = column("id")  # functions of pyarrow.compute would import pandas
+    if not all(names := ids.to_pylist()):
+        ids = pa.array([name or digest_id(piece.path, first + at) for at, name in enumerate(names)])
     return Texts(rows, ids, column("url"), table.column(piece.text_column).cast(pa.large_string()).combine_chunks())
 
 

@@ -26,13 +26,14 @@ from llmdata.storage.encoding_kinds import (
     cut_runs,
     panic_as_error,
 )
-from llmdata.storage.encoding_names import resolve_pattern
-from llmdata.storage.inputs import Piece, plan_pieces, read_piece, refuse_pages
+from llmdata.storage.encoding_names import PATTERNS, resolve_pattern
+from llmdata.storage.inputs import Piece, plan_pieces, refuse_pages
 from llmdata.storage.parquet import open_parquet
 from llmdata.storage.place import Place
 from llmdata.tokenizer.config import TokenizerConfig
 from llmdata.tokenizer.files import FILES, level_json, save_encoding
 from llmdata.tokenizer.inputs import describe_changes, describe_inputs
+from llmdata.tokenizer.source import read_texts
 from llmdata.tokenizer.stats import measure
 
 STATS = "stats.json"
@@ -40,8 +41,6 @@ PATTERN = "cl100k"
 STAGE = "tokenizer"
 HELD = 2_000_000
 """Bytes of text that are kept to measure the tokenizer on."""
-_CHECK_EVERY = 200
-"""Documents between two looks at whether to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Corpus:
     documents: int = 0
     bytes: int = 0
     characters: int = 0
-    unreadable: int = 0
+    unreadable: list[Rejection] = field(default_factory=list)
     _hasher: Any = field(default_factory=hashlib.sha256)
     _heap: list[tuple[int, str]] = field(default_factory=list)
     _held: int = 0
@@ -126,28 +125,22 @@ class Corpus:
         """Text of every document in the sample: those whose hash falls below the share that `sample` is of all."""
         total = sum(_text_bytes(piece) for piece in self.pieces)
         bound = 1 << 64 if total <= self.config.sample else int(self.config.sample / total * (1 << 64))
-        index = shown = 0
-        for index, doc in enumerate((item for piece in self.pieces for item in read_piece(piece)), 1):
-            if index % _CHECK_EVERY == 0:
-                self.session.stop.check()
-                self.session.progress.advance(STAGE, index - shown, megabytes=self.bytes // 1_000_000)
-                shown = index
-            if isinstance(doc, Rejection):
-                self.unreadable += 1
-                continue
-            data = doc.text.encode("utf-8", "replace")
-            key = xxhash.xxh3_64_intdigest(data)
-            if key >= bound:
-                continue
-            if self.bytes + len(data) > self.config.sample and self.documents:
-                break  # compressed input is larger than its files tell
-            self.documents += 1
-            self.bytes += len(data)
-            self.characters += len(doc.text)
-            self._hasher.update(len(data).to_bytes(8, "little") + data)
-            self._hold(key, doc.text, len(data))
-            yield from cut_runs(doc.text)
-        self.session.progress.advance(STAGE, index - shown, megabytes=self.bytes // 1_000_000)
+        for batch in (batch for piece in self.pieces for batch in read_texts(piece, self.unreadable)):
+            self.session.stop.check()
+            for text in batch.texts.to_pylist():
+                data = text.encode()
+                key = xxhash.xxh3_64_intdigest(data)
+                if key >= bound:
+                    continue
+                if self.bytes + len(data) > self.config.sample and self.documents:
+                    return  # compressed input is larger than its files tell
+                self.documents += 1
+                self.bytes += len(data)
+                self.characters += len(text)
+                self._hasher.update(len(data).to_bytes(8, "little") + data)
+                self._hold(key, text, len(data))
+                yield from cut_runs(text)
+            self.session.progress.advance(STAGE, len(batch.rows), megabytes=self.bytes // 1_000_000)
         if not self.bytes:
             where = ", ".join(dict.fromkeys(piece.path for piece in self.pieces[:3]))
             raise InputError(f"{where}: no text to train a tokenizer on, {self.documents} documents, all empty")
@@ -168,7 +161,7 @@ class Corpus:
         if not self.documents:
             return {}
         facts = {"documents": self.documents, "bytes": self.bytes, "characters": self.characters}
-        return {**facts, "unreadable": self.unreadable, "digest": self._hasher.hexdigest()}
+        return {**facts, "unreadable": len(self.unreadable), "digest": self._hasher.hexdigest()}
 
 
 def _text_bytes(piece: Piece) -> int:
@@ -239,7 +232,7 @@ def _most_common(counts: Counter[str], config: TokenizerConfig) -> list[str]:
 
 def _check(encoding: Encoding, texts: Sequence[str], config: TokenizerConfig) -> None:
     """A pattern that leaves some text unmatched would silently lose it: try it on what the corpus has."""
-    if encoding.kind == "char":
+    if encoding.kind == "char" or (config.pattern or PATTERN) in PATTERNS:
         return
     for text in texts:
         data = text.encode("utf-8", "replace")
