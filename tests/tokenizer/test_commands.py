@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 from llmdata.cli.app import app
 from llmdata.storage.encoding import load_encoding
 from llmdata.storage.place import Place
+from llmdata.tokenizer.view import visible
 from tests.tokenizer.corpus import documents
 
 runner = CliRunner()
@@ -46,7 +49,7 @@ def test_view_shows_every_byte(tokenizers: dict[str, Place]) -> None:
     names = [tokenizers["bpe"].path, tokenizers["gpt2"].path]
     order = ["tokenizer", "view", text, "-e", names[0], "-e", names[1]]
     shown = [json.loads(line) for line in runner.invoke(app, [*order, "--json"]).stdout.splitlines()]
-    assert [record["encoding"] for record in shown] == names
+    assert [record["name"] for record in shown] == names
     for record, name in zip(shown, names, strict=True):
         assert b"".join(bytes.fromhex(token["bytes"]) for token in record["tokens"]) == text.encode()
         assert [token["id"] for token in record["tokens"]] == load_encoding(name).encode(text)
@@ -57,6 +60,41 @@ def test_view_shows_every_byte(tokenizers: dict[str, Place]) -> None:
     assert "·" in plain
     for token in shown[0]["tokens"]:
         assert str(token["id"]) in plain
+
+
+def test_view_puts_encodings_side_by_side_and_writes_a_page(tokenizers: dict[str, Place], tmp_path: Path) -> None:
+    text = "<b>&amp;</b> 世\n\x1b[31m\0 <|endoftext|>"
+    names = [tokenizers[name].path for name in ("bpe", "gpt2", "char")]
+    file = tmp_path / "page.html"
+    order = ["tokenizer", "view", text, *(part for name in names for part in ("-e", name)), "--html", str(file)]
+    shown = runner.invoke(app, order)
+    assert shown.exit_code == 0, shown.output
+    heading = next(line for line in shown.stdout.splitlines() if "tokens, " in line)
+    assert heading.count("bytes each") == len(names)
+    assert "\x1b" not in shown.stdout
+    page = file.read_text()
+    assert "\x1b" not in page
+    assert "\0" not in page
+    assert not re.findall(r"(?:src|href|url)\s*[=(]", page)
+    assert "prefers-color-scheme: dark" in page
+    cards = page.split('<section class="card">')[1:]
+    for card, name in zip(cards, names, strict=True):
+        encoding = load_encoding(name)
+        found = re.findall(r'title="(\d+): ([0-9a-f ]*)"><b>(.*?)</b><small>(\d+)</small>', card)
+        assert [int(token) for _, _, _, token in found] == encoding.encode(text)
+        for token, data, spelled, _ in found:
+            assert bytes.fromhex(data) == encoding.token_bytes(int(token))
+            plain = html.unescape(re.sub("</?i>", "", spelled))
+            assert plain == visible(bytes.fromhex(data))
+
+
+def test_view_of_nothing_and_of_what_a_terminal_must_not_obey(tokenizers: dict[str, Place]) -> None:
+    name = tokenizers["bpe"].path
+    empty = runner.invoke(app, ["tokenizer", "view", "", "-e", name])
+    assert empty.exit_code == 0
+    assert "0 tokens, of 900" in empty.stdout
+    # No markup of rich's, no control characters, no lone byte.
+    assert visible("[bold]\x07\x9b\u202e".encode() + b"\xff") == r"[bold]\x07\x9b\u202e\xff"
 
 
 @pytest.mark.parametrize(

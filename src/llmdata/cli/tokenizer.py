@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -145,10 +146,13 @@ def view(
             help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression.", metavar="PATTERN"
         ),
     ] = None,
+    html: Annotated[
+        str | None, typer.Option("--html", help="Also write a page that needs nothing beside it.", metavar="FILE")
+    ] = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show how encodings cut a text: tokens in colours, their ids below.
+    """Show how encodings cut a text: tokens in colours, ids below.
 
     Spaces are shown as ·, line ends and bytes that are no character as escapes.
 
@@ -157,16 +161,17 @@ def view(
       llmdata tokenizer view "Grüße, 世界!" --encoding o200k_base --encoding tokenizer/
     """
     with command(json=json, verbose=verbose) as (_, console):
-        from llmdata.storage.encoding import load_encoding
-        from llmdata.tokenizer.view import render, tokens_of
+        from dataclasses import asdict
+        from shutil import get_terminal_size
 
-        for name in encoding:
-            found = load_encoding(name, pattern)
-            tokens = tokens_of(found, text)
-            size = len(text.encode("utf-8", "replace"))
-            ratio = f", {size / len(tokens):.2f} bytes a token" if tokens else ""
-            console.result(
-                {"encoding": name, "n_vocab": found.n_vocab, "tokens": tokens},
-                f"{name}: {len(tokens)} tokens{ratio}, vocabulary {found.n_vocab:,}",
-            )
-            console.render(render(tokens, 100))
+        from llmdata.storage.place import Place
+        from llmdata.tokenizer.view import cut, page, render
+
+        cuts = [cut(name, text, pattern) for name in encoding]
+        if html is not None:
+            Place.of(html).write_bytes(page(cuts).encode())
+        for found in cuts:
+            console.result(asdict(found))
+        console.render(render(cuts, get_terminal_size((140, 0)).columns if sys.stdout.isatty() else 140))
+        if html is not None and not json:
+            print(f"page: {html}")

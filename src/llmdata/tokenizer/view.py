@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmdata.errors import ConfigError, InputError
@@ -14,9 +16,28 @@ from llmdata.storage.token_index import INDEX, load_index, open_shard
 from llmdata.storage.token_shards import Tokens, open_tokens
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
 _STYLES = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
+_LEAST_WIDTH = 38
+"""Columns that an encoding needs on the screen to stand beside another."""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +74,72 @@ def _open(shard: Place) -> Tokens:
     return open_tokens(shard)
 
 
-def visible(token: bytes) -> str:
-    """A token as one line of text: control characters and bytes that are no character written as escapes."""
-    shown = []
-    for character in token.decode("utf-8", "backslashreplace"):
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A text as an encoding cuts it: `tokens` are id, what it stands for, and its bytes in hexadecimal."""
+
+    name: str
+    n_vocab: int
+    bytes: int
+    tokens: list[dict[str, Any]]
+
+    @property
+    def heading(self) -> str:
+        """How many tokens, and how much text in each."""
+        size = f", {self.bytes / len(self.tokens):.2f} bytes each" if self.tokens else ""
+        return f"{len(self.tokens):,} tokens{size}, of {self.n_vocab:,}"
+
+
+def cut(name: str, text: str, pattern: str | None = None) -> Cut:
+    """`text` as the encoding `name` cuts it; raises what `load_encoding` raises."""
+    encoding = load_encoding(name, pattern)
+    return Cut(name, encoding.n_vocab, len(text.encode("utf-8", "replace")), tokens_of(encoding, text))
+
+
+def pieces_of(token: bytes) -> Iterator[tuple[str, bool]]:
+    """A token as printable pieces, and whether each is an escape: of control characters, and of bytes that are no
+    character (because a character is cut). Blanks are shown as a dot."""
+    for character in token.decode("utf-8", "surrogateescape"):
         if character == " ":
-            shown.append("·")
+            yield "·", False
+        elif "\udc80" <= character <= "\udcff":
+            yield f"\\x{ord(character) - 0xDC00:02x}", True
         elif character.isprintable():
-            shown.append(character)
+            yield character, False
         else:
-            shown.append(character.encode("unicode_escape").decode())
-    return "".join(shown)
+            yield character.encode("unicode_escape").decode(), True
+
+
+def visible(token: bytes) -> str:
+    """A token as one line of text."""
+    return "".join(shown for shown, _ in pieces_of(token))
 
 
 def tokens_of(encoding: Encoding, text: str) -> list[dict[str, Any]]:
     """The tokens of `text`: id, what it stands for, and its bytes in hexadecimal."""
-    return [
-        {"id": token, "text": visible(encoding.token_bytes(token)), "bytes": encoding.token_bytes(token).hex()}
-        for token in encoding.encode(text)
-    ]
+    found = [(token, encoding.token_bytes(token)) for token in encoding.encode(text)]
+    return [{"id": token, "text": visible(data), "bytes": data.hex()} for token, data in found]
 
 
-def render(tokens: Sequence[dict[str, Any]], width: int) -> Text:
+def render(cuts: Sequence[Cut], width: int) -> Table:
+    """Encodings side by side in `width` columns, or below one another where that leaves too little for each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    beside = len(cuts) if (width + 3) // len(cuts) - 3 >= _LEAST_WIDTH else 1
+    room = (width + 3) // beside - 3
+    table = Table.grid(padding=(0, 3, 0, 0))
+    for _ in range(beside):
+        table.add_column(width=room, overflow="fold")
+    for at in range(0, len(cuts), beside):
+        group = cuts[at : at + beside]
+        heads = [Text(f"{entry.name}\n", "bold").append(entry.heading, "not bold dim") for entry in group]
+        table.add_row(*heads)
+        table.add_row(*(_lines(entry.tokens, room) for entry in group))
+    return table
+
+
+def _lines(tokens: Sequence[dict[str, Any]], width: int) -> Text:
     """Tokens in alternating colours, their ids below, in lines of at most `width` columns (a longer token alone)."""
     from rich.cells import cell_len
     from rich.text import Text
@@ -89,4 +154,32 @@ def render(tokens: Sequence[dict[str, Any]], width: int) -> Text:
         upper.append(shown, _STYLES[number % len(_STYLES)]).append(" " * (room - cell_len(shown)))
         lower.append(below.ljust(room), "dim")
         used += room
-    return whole.append_text(upper).append("\n").append_text(lower)
+    return whole.append_text(upper).append("\n").append_text(lower).append("\n")
+
+
+def page(cuts: Sequence[Cut]) -> str:
+    """The encodings side by side as one HTML page that needs nothing beside it."""
+    cards = "\n".join(_card(entry) for entry in cuts)
+    return html_page("Tokens", f'<h1>Tokens</h1>\n<div class="side">\n{cards}\n</div>')
+
+
+def _card(entry: Cut) -> str:
+    spans = "".join(_span(number, token) for number, token in enumerate(entry.tokens))
+    head = f'<h2>{html.escape(entry.name)}</h2><p class="soft">{html.escape(entry.heading)}</p>'
+    return f'<section class="card">{head}\n<div class="tokens">{spans}</div></section>'
+
+
+def _span(number: int, token: dict[str, Any]) -> str:
+    data = bytes.fromhex(token["bytes"])
+    shown = "".join(
+        f"<i>{html.escape(part)}</i>" if escaped else html.escape(part) for part, escaped in pieces_of(data)
+    )
+    after = "<br>" if data.endswith(b"\n") else ""
+    title = f"{token['id']}: {data.hex(' ')}"
+    return f'<span class="c{number % 4}" title="{title}"><b>{shown}</b><small>{token["id"]}</small></span>{after}'
+
+
+def html_page(title: str, body: str) -> str:
+    """`body` as a page with its own style and nothing to load."""
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return _PAGE.format(title=html.escape(title), style=style, body=body)
