@@ -117,7 +117,9 @@ def download(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Download the vocabulary of a published encoding into tiktoken's cache, and check its digest.
+    """Download a published vocabulary into tiktoken's cache.
+
+    Its digest is checked. No other command opens a connection for a vocabulary.
 
     \b
     Example:
@@ -175,3 +177,59 @@ def view(
         console.render(render(cuts, get_terminal_size((140, 0)).columns if sys.stdout.isatty() else 140))
         if html is not None and not json:
             print(f"page: {html}")
+
+
+@app.command()
+def stats(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT", help="Folder of `llmdata clean`, or Parquet or JSON lines.")
+    ],
+    encoding: Annotated[
+        list[str],
+        typer.Option("--encoding", "-e", help="gpt2, cl100k_base, …, a folder or a file. Repeatable.", metavar="NAME"),
+    ],
+    sample: Annotated[str, typer.Option(help="Text to measure on, about.", metavar="SIZE")] = "20MB",
+    plot: Annotated[
+        str | None, typer.Option(help="Also draw bytes a token by language, as SVG.", metavar="FILE")
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression.", metavar="PATTERN"
+        ),
+    ] = None,
+    text_column: TextColumn = None,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare encodings on a corpus: text a token, words cut, use.
+
+    A word counts as cut if, behind a space, it takes more than one token.
+
+    \b
+    Example:
+      llmdata tokenizer stats corpus --encoding tokenizer/ --encoding cl100k_base --plot compare.svg
+    """
+    with command(json=json, verbose=verbose) as (session, console):
+        from llmdata.config import parse_size
+        from llmdata.errors import ConfigError
+        from llmdata.storage.encoding import load_encoding
+        from llmdata.storage.place import Place
+        from llmdata.tokenizer.compare import compare, read_sample
+        from llmdata.tokenizer.compare_view import draw, record, tables
+
+        try:
+            size = int(str(parse_size(sample)))
+        except ValueError as error:
+            raise ConfigError(f"--sample: {error}") from None
+        loaded = {name: load_encoding(name, pattern) for name in encoding}
+        texts = read_sample(inputs, size, text_column, session)
+        found = [compare(name, loaded[name], texts) for name in loaded]
+        if plot is not None:
+            Place.of(plot).write_bytes(draw(found).encode())
+        for entry in found:
+            console.result(record(entry))
+        for table in tables(found):
+            console.render(table)
+        if plot is not None and not json:
+            print(f"plot: {plot}")

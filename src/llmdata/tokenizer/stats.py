@@ -32,14 +32,18 @@ def measure(encoding: Encoding, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _longest(encoding: Encoding, count: int) -> list[str]:
+    tokens = sorted(ordinary_tokens(encoding).values(), key=lambda token: (-len(token), token))
+    return [token.decode("utf-8", "backslashreplace") for token in tokens[:count]]
+
+
+def ordinary_tokens(encoding: Encoding) -> dict[int, bytes]:
+    """What every token but the special ones stands for."""
     special = set(encoding.special_tokens.values())
-    tokens = []
+    tokens = {}
     for token in range(encoding.n_vocab):
-        if token in special:
-            continue
         try:
-            tokens.append(encoding.token_bytes(token))
+            if token not in special:
+                tokens[token] = encoding.token_bytes(token)
         except ValueError:
             continue  # some vocabularies leave ids unused
-    tokens.sort(key=lambda token: (-len(token), token))
-    return [token.decode("utf-8", "backslashreplace") for token in tokens[:count]]
+    return tokens

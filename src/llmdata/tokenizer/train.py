@@ -28,11 +28,10 @@ from llmdata.storage.encoding_kinds import (
 )
 from llmdata.storage.encoding_names import PATTERNS, resolve_pattern
 from llmdata.storage.inputs import Piece, plan_pieces, refuse_pages
-from llmdata.storage.parquet import open_parquet
 from llmdata.storage.place import Place
 from llmdata.tokenizer.config import TokenizerConfig
 from llmdata.tokenizer.files import FILES, level_json, save_encoding
-from llmdata.tokenizer.inputs import describe_changes, describe_inputs
+from llmdata.tokenizer.inputs import describe_changes, describe_inputs, hash_bound
 from llmdata.tokenizer.source import read_texts
 from llmdata.tokenizer.stats import measure
 
@@ -123,8 +122,7 @@ class Corpus:
 
     def texts(self) -> Iterator[str]:
         """Text of every document in the sample: those whose hash falls below the share that `sample` is of all."""
-        total = sum(_text_bytes(piece) for piece in self.pieces)
-        bound = 1 << 64 if total <= self.config.sample else int(self.config.sample / total * (1 << 64))
+        bound = hash_bound(self.pieces, self.config.sample)
         for batch in (batch for piece in self.pieces for batch in read_texts(piece, self.unreadable)):
             self.session.stop.check()
             for text in batch.texts.to_pylist():
@@ -162,17 +160,6 @@ class Corpus:
             return {}
         facts = {"documents": self.documents, "bytes": self.bytes, "characters": self.characters}
         return {**facts, "unreadable": len(self.unreadable), "digest": self._hasher.hexdigest()}
-
-
-def _text_bytes(piece: Piece) -> int:
-    """Bytes of text in `piece`, as far as can be known without reading it: for Parquet from the footer."""
-    if piece.format != "parquet" or not piece.size:
-        return piece.size if piece.start == 0 else 0
-    with Place.of(piece.path).open() as stream:
-        metadata = open_parquet(stream, piece.path).metadata
-        groups = [metadata.row_group(index) for index in range(piece.start, piece.end)]
-        columns = [group.column(index) for group in groups for index in range(group.num_columns)]
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == piece.text_column)
 
 
 def _special_ids(names: Sequence[str], first: int) -> dict[str, int]:
