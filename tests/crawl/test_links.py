@@ -39,3 +39,25 @@ def test_the_links_are_those_that_beautiful_soup_finds(name: str) -> None:
     # The page itself is no link to follow, and an empty href is the page itself.
     expected = {urls.canonical(link) for link in by_beautiful_soup(page)}
     assert {urls.canonical(str(link)) for link in found.links} | {URL} == expected | {URL}
+
+
+@pytest.mark.parametrize(
+    ("content", "target"),
+    [
+        ("0;url=api/index.html", "http://example.org/folder/api/index.html"),
+        ("5; URL='/next'", "http://example.org/next"),
+        ("url = ?page=2", "http://example.org/folder/page.html?page=2"),
+        ("30", None),
+        ("0; url=javascript:alert(1)", None),
+        ("", None),
+    ],
+)
+def test_a_page_that_sends_its_reader_on_links_there(content: str, target: str | None) -> None:
+    page = f'<meta http-equiv="Refresh" content="{content}">'.encode()
+    found = of_page(URL, page, "text/html", follow_nofollow=True)
+    assert list(map(str, found.links)) == ([target] if target else [])
+
+
+def test_links_deep_in_a_page_are_found() -> None:
+    page = b"<div>" * 1000 + b"<a href=deep>" + b"</div>" * 1000 + b"<a href=after>"
+    assert len(of_page(URL, page, "text/html", follow_nofollow=True).links) == 2
