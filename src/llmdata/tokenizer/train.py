@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xxhash
 
@@ -32,8 +32,12 @@ from llmdata.storage.place import Place
 from llmdata.tokenizer.config import TokenizerConfig
 from llmdata.tokenizer.files import FILES, level_json, save_encoding
 from llmdata.tokenizer.inputs import describe_changes, describe_inputs, hash_bound
+from llmdata.tokenizer.lookahead import mark, without_lookahead
 from llmdata.tokenizer.source import read_texts
 from llmdata.tokenizer.stats import measure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 STATS = "stats.json"
 PATTERN = "cl100k"
@@ -120,28 +124,37 @@ class Corpus:
     _heap: list[tuple[int, str]] = field(default_factory=list)
     _held: int = 0
 
-    def texts(self) -> Iterator[str]:
+    def batches(self) -> Iterator[pa.LargeStringArray]:
         """Text of every document in the sample: those whose hash falls below the share that `sample` is of all."""
         bound = hash_bound(self.pieces, self.config.sample)
         for batch in (batch for piece in self.pieces for batch in read_texts(piece, self.unreadable)):
             self.session.stop.check()
-            for text in batch.texts.to_pylist():
+            chosen: list[int] = []
+            for number, text in enumerate(batch.texts.to_pylist()):
                 data = text.encode()
                 key = xxhash.xxh3_64_intdigest(data)
                 if key >= bound:
                     continue
                 if self.bytes + len(data) > self.config.sample and self.documents:
-                    return  # compressed input is larger than its files tell
+                    yield batch.texts.take(chosen)  # compressed input is larger than its files tell
+                    return
+                chosen.append(number)
                 self.documents += 1
                 self.bytes += len(data)
                 self.characters += len(text)
                 self._hasher.update(len(data).to_bytes(8, "little") + data)
                 self._hold(key, text, len(data))
-                yield from cut_runs(text)
+            yield batch.texts if len(chosen) == len(batch.texts) else batch.texts.take(chosen)
             self.session.progress.advance(STAGE, len(batch.rows), megabytes=self.bytes // 1_000_000)
         if not self.bytes:
             where = ", ".join(dict.fromkeys(piece.path for piece in self.pieces[:3]))
             raise InputError(f"{where}: no text to train a tokenizer on, {self.documents} documents, all empty")
+
+    def texts(self) -> Iterator[str]:
+        """The same, one by one, and cut where runs of blanks are too long for a pattern that looks ahead."""
+        for batch in self.batches():
+            for text in batch.to_pylist():
+                yield from cut_runs(text)
 
     def _hold(self, key: int, text: str, size: int) -> None:
         """Keep the texts of the smallest hashes: a sample that does not depend on their order."""
@@ -169,11 +182,15 @@ def _special_ids(names: Sequence[str], first: int) -> dict[str, int]:
 def _train_bpe(corpus: Corpus, config: TokenizerConfig) -> Encoding:
     import rustbpe
 
-    pattern, _ = resolve_pattern(config.pattern or PATTERN)
+    pattern, name = resolve_pattern(config.pattern or PATTERN)
     trainer = rustbpe.Tokenizer()
     size = config.vocab_size - len(config.special_tokens)
+    texts, counted = corpus.texts(), pattern
+    if name is not None:
+        texts = (text for batch in corpus.batches() for text in mark(batch, name).to_pylist())
+        counted = without_lookahead(name)
     try:
-        trainer.train_from_iterator(corpus.texts(), size, buffer_size=1024, pattern=pattern)
+        trainer.train_from_iterator(texts, size, buffer_size=1024, pattern=counted)
     except ValueError as error:
         raise ConfigError(f"pattern {pattern}: not a regular expression: {error}") from None
     except BaseException as error:

@@ -1,0 +1,62 @@
+"""Marked texts under the patterns without lookahead have the words that the published patterns find."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import regex
+import rustbpe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmdata.storage.encoding_names import PATTERNS
+from llmdata.tokenizer.lookahead import MARK, mark, without_lookahead
+from tests.tokenizer.corpus import texts
+
+BLANKS = [*"\t\n\v\f\r \x85\xa0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000"]
+OTHERS = [*"aÉ1²'.-/!“’日é\u0301😀\x1c\x1f\0\u200b\ufeff\u180e\u0080\u00a1\u2010\u3001", "'s", "'LL", "ll"]
+
+
+def words(pattern: str, text: str) -> list[str]:
+    # regex counts \x1c to \x1f as blanks, as Python does; Rust and Unicode do not.
+    found: list[Any] = regex.findall(
+        pattern.replace(r"\s", r"\p{White_Space}").replace(r"\S", r"\P{White_Space}"), text
+    )
+    return found
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_same_words(name: str) -> None:
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(st.lists(st.sampled_from([*BLANKS, *BLANKS, *OTHERS]), max_size=12).map("".join), max_size=4))
+    def check(group: list[str]) -> None:
+        padded = pa.array(["  skipped  ", *group], pa.large_string())[1:]
+        for text, marked in zip(group, mark(padded, name).to_pylist(), strict=True):
+            assert marked.replace(MARK, "") == text
+            assert words(without_lookahead(name), marked) == words(PATTERNS[name], text)
+
+    check()
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_same_vocabulary(name: str) -> None:
+    rng = random.Random(5)
+    corpus = ["".join(rng.choices([*BLANKS, *OTHERS, *texts(5)], k=40)) for _ in range(300)]
+    found = []
+    for pattern, inputs in (
+        (PATTERNS[name], corpus),
+        (without_lookahead(name), mark(pa.array(corpus, pa.large_string()), name).to_pylist()),
+    ):
+        trainer = rustbpe.Tokenizer()
+        trainer.train_from_iterator(iter(inputs), 700, pattern=pattern)
+        found.append(trainer.get_mergeable_ranks())
+    assert found[0] == found[1]
+    assert len(found[0]) > 400
+
+
+def test_no_text_and_no_characters() -> None:
+    for group in ([], [""], ["", "a", ""], [" "], ["  "]):
+        assert mark(pa.array(group, pa.large_string()), "cl100k").to_pylist() == group
