@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from llmdata.cli.common import (
+    Executor,
     Json,
     Layout,
     MaxTime,
     Out,
+    RayAddress,
     Rerun,
     Settings,
     TextColumn,
@@ -40,6 +42,8 @@ def clean(
     settings: Settings = None,
     rerun: Rerun = False,
     workers: Workers = None,
+    executor: Executor = "local",
+    ray_address: RayAddress = "auto",
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -53,7 +57,19 @@ def clean(
       llmdata clean CC-MAIN-*.warc.gz --out corpus --recipe fineweb --limit 10000
       llmdata inspect corpus --rejected
     """
-    with command(json=json, verbose=verbose, workers=workers, max_time=max_time) as (session, console):
+    with command(
+        json=json,
+        verbose=verbose,
+        workers=workers,
+        max_time=max_time,
+        executor=executor,
+        ray_address=ray_address,
+    ) as (session, console):
+        from llmdata.engine.pool import start_fork_server
+        from llmdata.pipeline import preload
+
+        start_fork_server(preload.CLEAN)  # half a second of imports, beside our own
+
         from llmdata.audit.funnel import funnel_table
         from llmdata.errors import ConfigError
         from llmdata.pipeline.clean import run_clean

@@ -19,8 +19,10 @@ from llmdata.cli.common import (
     command,
     named_by_options,
 )
+from llmdata.errors import ConfigError
 
 if TYPE_CHECKING:
+    from llmdata.engine.share import Share
     from llmdata.pipeline.recipe import Recipe
     from llmdata.pipeline.run import StagePlan, StageResult
     from llmdata.storage.place import Place
@@ -46,6 +48,21 @@ def run(
     workers: Workers = None,
     executor: Executor = "local",
     ray_address: RayAddress = "auto",
+    rank: Annotated[
+        int | None,
+        typer.Option("--rank", min=0, help="Do this process's share: it is number I of --world-size.", metavar="I"),
+    ] = None,
+    world_size: Annotated[
+        int | None, typer.Option("--world-size", min=1, help="Processes that share the run.", metavar="N")
+    ] = None,
+    barrier: Annotated[
+        str,
+        typer.Option(
+            help="With --rank, where a step needs all before it: whoever finishes last goes on alone; all wait; or the "
+            "last does what cannot be shared and stops.",
+            metavar="alone|wait|stop",
+        ),
+    ] = "alone",
     max_time: MaxTime = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -58,6 +75,7 @@ def run(
     Example:
       llmdata run pipelines/demo.yaml --workdir runs/demo
       llmdata run fineweb --workdir runs/cc --set clean.input=[CC-MAIN-2024.warc.gz] --until clean
+      llmdata run fineweb.yaml --workdir s3://corpus/cc --rank $SLURM_ARRAY_TASK_ID --world-size 100
     """
     with command(
         json=json,
@@ -81,6 +99,7 @@ def run(
         with named_by_options(options):
             loaded = load_recipe(recipe, [*overrides, *options])
         place = Place.of(workdir or str(Path("runs") / (loaded.name or find_recipe(recipe).stem)))
+        session.share = _share(place, rank, world_size, barrier)
         if dry_run:
             _show_plan(loaded, runs.plan(loaded, place, until), place, console)
             return
@@ -89,6 +108,20 @@ def run(
             session.progress.note(f"{place}: all of it was finished before, nothing to do")
         report = _report(place)
         console.result({"workdir": str(place), "report": str(report)}, f"\nReport: {report}")
+
+
+def _share(place: Place, rank: int | None, world_size: int | None, barrier: str) -> Share | None:
+    from llmdata.engine.share import Share
+
+    if barrier not in ("alone", "wait", "stop"):
+        raise ConfigError(f"--barrier {barrier}: choose alone, wait or stop")
+    if rank is None and world_size is None:
+        return None
+    if rank is None or world_size is None:
+        raise ConfigError("--rank and --world-size belong together")
+    if rank >= world_size:
+        raise ConfigError(f"--rank {rank}: with --world-size {world_size}, ranks are 0 to {world_size - 1}")
+    return Share(place, rank, world_size, barrier)  # type: ignore[arg-type]
 
 
 def _report(place: Place) -> Place:

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from llmdata.errors import Interrupted, StoppedEarly
+
+if TYPE_CHECKING:
+    from llmdata.engine.share import Share
 
 
 class Progress(Protocol):
@@ -112,5 +115,7 @@ class Session:
     workers: int = 1
     progress: Progress = field(default_factory=Silent)
     stop: Stop = field(default_factory=Stop)
+    share: Share | None = None
+    """This process's part, where several make a run together."""
     cluster: Cluster | None = None
     """Where tasks run instead of in processes of this machine."""

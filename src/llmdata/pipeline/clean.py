@@ -14,7 +14,9 @@ from typing import Any
 from llmdata.audit.funnel import FUNNEL, write_funnel
 from llmdata.engine.pool import Limits, Task, run_tasks
 from llmdata.engine.session import Session
+from llmdata.engine.share import run_list
 from llmdata.errors import ChangedError, ConfigError, InputError
+from llmdata.pipeline import preload
 from llmdata.pipeline.chain import READ, Pass, make_shuffle, passes, stage_state
 from llmdata.pipeline.recipe import CleanConfig
 from llmdata.pipeline.task import PassTask, run_pass_task
@@ -23,9 +25,6 @@ from llmdata.storage.inputs import Piece, plan_pieces, refuse_pages
 from llmdata.storage.lock import PRIVATE
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.place import Place, remove_partials
-
-PRELOAD = ("llmdata.pipeline.task", "pyarrow", "numpy", "xxhash", "fastwarc", "trafilatura")
-"""Imported once and shared by the workers that are forked from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +58,18 @@ def run_clean(out: Place, config: CleanConfig, session: Session, *, rerun: bool 
             )
         session.progress.note(f"clean: {'; '.join(changes)}: doing {', '.join(_touched(before['state'], state))} anew")
     chain = passes(config.stages, config.keep == "all")
-    _remove_leftovers(out, chain)
+    joins = session.share is not None and before is not None and before.get("state") == state
+    if session.share is None:  # who shares a run sees others' work in hand
+        _remove_leftovers(out, chain)
     if before and before.get("state") == state and before.get("finished") and _is_whole(out, chain[-1], before):
         _prune(out, before["pruned"])
         return CleanResult(_funnel(out, config), before["tasks"], time.monotonic() - began, fresh=False)
-    (out / FUNNEL).remove()
-    manifest.save_stamp(out, "clean", {"state": state, "finished": False, "passes": [step.folder for step in chain]})
+    if not joins:
+        (out / FUNNEL).remove()
+        stamp = {"state": state, "finished": False, "passes": [step.folder for step in chain]}
+        manifest.save_stamp(out, "clean", stamp)
     made: list[Manifest] = []
-    with _journal_folder(out) as journal:
+    with _journal_folder(out, shared=session.share is not None) as journal:
         previous: list[Manifest] = []
         for step in chain:
             tasks = _plan_pass(step, out, config, journal, pieces, previous, base)
@@ -274,15 +277,14 @@ def _groups(previous: Sequence[Manifest], part_bytes: int) -> Iterator[list[mani
 def _run_pass(
     step: Pass, tasks: Sequence[PassTask], out: Place, config: CleanConfig, session: Session, last_of: int
 ) -> list[Manifest]:
-    done = {task.id: found for task in tasks if (found := manifest.finished(out, task.id, task.fingerprint))}
-    todo = [task for task in tasks if task.id not in done]
-    for task in todo:
-        manifest.forget(out, task.id)
+    stage = f"clean {step.number}/{last_of}"
     _forget_others(step, tasks, out)
-    if todo:
-        stage = f"clean {step.number}/{last_of}"
+
+    def work(todo: Sequence[PassTask], done: int) -> None:
+        for task in todo:
+            manifest.forget(out, task.id)
         if done:
-            session.progress.note(f"{stage}: {len(done)} of {len(tasks)} tasks were done before")
+            session.progress.note(f"{stage}: {done} of {len(tasks)} tasks were done before")
         limits = Limits(config.limits.cpu_seconds, config.limits.memory)
         run_tasks(
             [Task(task.id, task) for task in todo],
@@ -292,15 +294,10 @@ def _run_pass(
             limits=limits,
             state=out,
             facts=_facts,
-            preload=PRELOAD,
+            preload=preload.CLEAN,
         )
-    return [done.get(task.id) or _made(out, task) for task in tasks]
 
-
-def _made(out: Place, task: PassTask) -> Manifest:
-    found = manifest.find(out, task.id)
-    assert found is not None, task.id
-    return found
+    return run_list(tasks, lambda task: manifest.finished(out, task.id, task.fingerprint), work, session, stage)
 
 
 def _facts(result: dict[str, Any]) -> dict[str, int]:
@@ -376,9 +373,9 @@ def _funnel(out: Place, config: CleanConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def _journal_folder(out: Place) -> Iterator[str]:
+def _journal_folder(out: Place, shared: bool) -> Iterator[str]:
     """A local folder for the journals of tasks in hand; what an earlier, killed run left there is removed."""
-    if out.fs is None:
+    if out.fs is None and not shared:
         folder = (out / PRIVATE / "journal").path
         shutil.rmtree(folder, ignore_errors=True)
     else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmdata import config as recipes
 from llmdata.engine.session import Session
+from llmdata.engine.share import Again
 from llmdata.errors import ChangedError, ConfigError
 from llmdata.pipeline.clean import PassPlan, plan_clean, run_clean
 from llmdata.pipeline.recipe import CleanConfig, Recipe
@@ -25,6 +27,7 @@ FOLDERS: dict[Stage, str] = {
     "train": "model",
 }
 """The stages in their order, and where each writes."""
+ONE_PROCESS = ("tokenizer", "train")
 RECIPE = "recipe.yaml"
 
 
@@ -80,18 +83,35 @@ def run(
     """
     stages = stages_of(recipe, until)
     _check_source(recipe)
-    with locked(workdir, "llmdata run"):
+    share = session.share
+    rank = share.rank if share else None
+    if share:
+        _check_shared(recipe, workdir, rerun)
+    with locked(workdir, "llmdata run", rank), closing(share) if share else nullcontext():
         touched = _touched(recipe, workdir, rerun)
         (workdir / RECIPE).write_bytes(recipes.dump(recipe).encode())
-        results = []
-        for stage in stages:
+        results: list[StageResult] = []
+        while len(results) < len(stages):
+            stage = stages[len(results)]
             session.stop.check()
             anew = rerun and stage in touched
-            with locked(workdir / FOLDERS[stage], "llmdata run"):
-                result = _RUNNERS[stage](recipe, workdir, session, rerun, anew)
+            if share and stage in ONE_PROCESS:
+                share.take(stage, session)
+            with locked(workdir / FOLDERS[stage], "llmdata run", rank):
+                try:
+                    result = _RUNNERS[stage](recipe, workdir, session, rerun, anew)
+                except Again:
+                    continue
             results.append(result)
             done(result)
     return results
+
+
+def _check_shared(recipe: Recipe, workdir: Place, rerun: bool) -> None:
+    if rerun:
+        raise ConfigError("--rerun: clear a run with one process, then share it")
+    if recipe.crawl is not None and not (stamp_of(workdir / "crawl") or {}).get("finished"):
+        raise ConfigError("a crawl is the work of one process: finish it first (--until crawl, without --rank)")
 
 
 def plan(recipe: Recipe, workdir: Place, until: str | None = None) -> list[StagePlan]:

@@ -37,14 +37,16 @@ class Holder:
 
 
 @contextmanager
-def locked(folder: Place, command: str) -> Iterator[None]:
+def locked(folder: Place, command: str, rank: int | None = None) -> Iterator[None]:
     """Hold the lock of `folder` (made if need be); raises BusyError naming the holder if it is taken.
+
+    With `rank`, others that give one may hold it too: they share a run.
 
     The kernel's file lock decides, and drops with the process however it dies; the text in the file only says
     who holds it. On S3 it is a lease (`storage.lease`); folders on other stores are not locked.
     """
     if folder.fs is not None:
-        with _leased(folder, command) if objects.is_s3(folder.fs) else nullcontext():
+        with _leased(folder, command, rank) if objects.is_s3(folder.fs) else nullcontext():
             yield
         return
     new, ours = not folder.exists(), (folder / PRIVATE).exists()
@@ -54,7 +56,7 @@ def locked(folder: Place, command: str) -> Iterator[None]:
     with stream:
         for attempt in range(ATTEMPTS):
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(stream, (fcntl.LOCK_EX if rank is None else fcntl.LOCK_SH) | fcntl.LOCK_NB)
                 break
             except OSError:
                 who = holder(folder)
@@ -69,22 +71,32 @@ def locked(folder: Place, command: str) -> Iterator[None]:
         with disk_full_is_resumable(path.path):
             stream.truncate(0)
             stream.write(json.dumps(asdict(who)).encode())
-        for where in (folder, folder / PRIVATE, folder / PRIVATE / "tasks") if ours else ():
+        for where in (folder, folder / PRIVATE, folder / PRIVATE / "tasks") if ours and rank is None else ():
             remove_partials(where)  # nobody else writes here, so whoever began them is dead
         try:
             yield
         finally:
-            stream.truncate(0)
-            if new:
+            if rank is None:
+                stream.truncate(0)
+            if new and rank is None:
                 _remove_if_empty(folder)
 
 
 @contextmanager
-def _leased(folder: Place, command: str) -> Iterator[None]:
-    from llmdata.storage.lease import leased
+def _leased(folder: Place, command: str, rank: int | None) -> Iterator[None]:
+    from llmdata.storage.lease import holder_of, leased
 
-    who = Holder(socket.gethostname(), os.getpid(), time.time(), command)
-    with leased(folder / PRIVATE / "lock", asdict(who)):
+    who = asdict(Holder(socket.gethostname(), os.getpid(), time.time(), command))
+    if rank is not None:
+        if (other := holder_of(folder / PRIVATE / "lock")) is not None:
+            raise BusyError(f"{folder} is in use by {_parse(json.dumps(other)) or 'another process'}.")
+        with leased(folder / PRIVATE / f"rank-{rank}", who):
+            yield
+        return
+    with leased(folder / PRIVATE / "lock", who):
+        for place in (folder / PRIVATE).children("rank-*"):
+            if (other := holder_of(place)) is not None:
+                raise BusyError(f"{folder} is in use by {_parse(json.dumps(other)) or 'another process'}.")
         for where in (folder, folder / PRIVATE, folder / PRIVATE / "tasks"):
             remove_partials(where)
         yield

@@ -16,6 +16,7 @@ import numpy as np
 
 from llmdata.engine.pool import Task, run_tasks
 from llmdata.engine.session import Session
+from llmdata.engine.share import run_list
 from llmdata.errors import ChangedError, ConfigError, InputError
 from llmdata.storage import manifest
 from llmdata.storage.encoding import load_encoding
@@ -91,8 +92,10 @@ def tokenize(
         _remove_partials(out)
         _remove_encoded(out)
         return TokenizeResult(load_index(out), before["rejected"], time.monotonic() - began, fresh=False)
-    manifest.save_stamp(out, STAGE, {"state": state, "finished": False})
-    _remove_partials(out)
+    if session.share is None:  # who shares a run sees others' work in hand
+        _remove_partials(out)
+    if session.share is None or before is None:
+        manifest.save_stamp(out, STAGE, {"state": state, "finished": False})
     keep_encoding(encoding, tokenizer, out / TOKENIZER)
     encoded = _encode(pieces, val_pieces, out, config, encoding, session)
     index = _assemble(encoded, out, config, encoding, session)
@@ -267,15 +270,16 @@ def _run(
     facts: Callable[[dict[str, int]], dict[str, int]] | None,
 ) -> list[Manifest]:
     """Run the tasks that are not done; returns the manifests of all."""
-    done = {task.id: found for task in tasks if (found := _finished(out, task)) is not None}
-    todo = [task for task in tasks if task.id not in done]
-    for task in todo:
-        manifest.forget(out, task.id)
-    if done and todo:
-        session.progress.note(f"{stage}: {len(done)} of {len(tasks)} tasks were done before")
-    jobs = [Task(task.id, task) for task in todo]
-    run_tasks(jobs, function, session, stage=stage, state=out, facts=facts, preload=PRELOAD)
-    return [done.get(task.id) or _made(out, task.id) for task in tasks]
+
+    def work(todo: Sequence[Any], done: int) -> None:
+        for task in todo:
+            manifest.forget(out, task.id)
+        if done:
+            session.progress.note(f"{stage}: {done} of {len(tasks)} tasks were done before")
+        jobs = [Task(task.id, task) for task in todo]
+        run_tasks(jobs, function, session, stage=stage, state=out, facts=facts, preload=PRELOAD)
+
+    return run_list(tasks, lambda task: _finished(out, task), work, session, stage)
 
 
 def _finished(out: Place, task: Any) -> Manifest | None:
@@ -284,12 +288,6 @@ def _finished(out: Place, task: Any) -> Manifest | None:
         return None
     whole = all((out / output.path).exists() and (out / output.path).size() == output.bytes for output in found.outputs)
     return found if whole else None
-
-
-def _made(out: Place, name: str) -> Manifest:
-    found = manifest.find(out, name)
-    assert found is not None, name
-    return found
 
 
 def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: dict[str, Any], rejected: int) -> None:
