@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socketserver
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +51,7 @@ class Site:
 
 
 @contextmanager
-def serving(pages: Mapping[str, Page], site: Site | None = None) -> Iterator[Site]:
+def serving(pages: Mapping[str, Page], site: Site | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
     """Serve `pages` (path → HTML, or status, headers and body, or a function) on a loopback port."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -92,7 +93,9 @@ def serving(pages: Mapping[str, Page], site: Site | None = None) -> Iterator[Sit
     assert issubclass(Server, socketserver.TCPServer)
     with Server(("127.0.0.1", 0), Handler) as server:
         seen = site or Site("")
-        seen.address = f"http://127.0.0.1:{server.server_address[1]}"
+        seen.address = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:

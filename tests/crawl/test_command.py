@@ -1,11 +1,16 @@
 import json
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from typer.testing import CliRunner
 
+from llmdata.audit.status import stage_status
 from llmdata.cli.app import app
+from llmdata.storage.place import Place
 from tests.crawl import archives
 from tests.crawl.server import Page, page, serving
 
@@ -64,3 +69,71 @@ def test_usage_errors_create_nothing(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert hint in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def run(out: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, result and stderr of a crawl with `--json` in this process."""
+    done = CliRunner().invoke(app, ["crawl", *arguments, "--out", str(out), "--json"])
+    return done.exit_code, json.loads(done.stdout or "{}"), done.stderr
+
+
+def test_seeds_and_consent_from_the_command_line(tmp_path: Path) -> None:
+    xml = "<urlset><url><loc>/a</loc></url><url><loc>/b</loc></url></urlset>"
+    site: dict[str, Page] = {
+        "/robots.txt": "User-agent: GPTBot\nDisallow: /b\n",
+        "/map.xml": (200, {"Content-Type": "text/xml"}, xml),
+        "/a": page(text="a"),
+        "/b": page(text="b"),
+    }
+    with serving(site) as server:
+        out = tmp_path / "out"
+        code, result, _ = run(out, server.url("/map.xml"), "--honour-agents", "CCBot", "--honour-agents", "GPTBot")
+        assert (code, result["pages"], result["left_out"]) == (0, 1, {"robots": 1})
+        code, result, error = run(out, server.url("/map.xml"))
+        assert (code, result) == (2, {})
+        assert "honour_agents" in error
+        code, result, _ = run(out, server.url("/map.xml"), "--rerun")
+        assert (code, result["pages"], result["left_out"]) == (0, 2, {})
+
+
+def test_a_crawl_that_reaches_nobody_fails_and_says_why(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody answers there
+        taken.bind(("127.0.0.1", 0))
+        seed = f"http://127.0.0.1:{taken.getsockname()[1]}/"
+        quick = ["--set", "crawl.retries=1", "--set", "crawl.backoff=0.01"]
+        for _ in range(2):  # the second time it tries again
+            code, result, error = run(tmp_path / "out", seed, *quick)
+            assert (code, result) == (1, {})
+            assert f"{seed} (robots_refused)" in error
+    with serving({"/": page()}) as server:
+        code, result, error = run(tmp_path / "one", server.url("/"), server.url("/gone"))
+        assert (code, result["pages"], result["errors"]) == (0, 1, {"http_404": 1})
+
+
+def test_ctrl_c_ends_a_crawl_cleanly_and_status_tells(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    site: dict[str, Page] = {f"/{n}": page(f"/{2 * n}", f"/{2 * n + 1}", text=f"{n}") for n in range(1, 300)}
+    states = []
+    arguments = [sys.executable, "-m", "llmdata", "crawl", "--out", str(out), "--json", "--connections", "2"]
+
+    def interrupt(number: int) -> None:
+        if number == 200:
+            states.append(stage_status("crawl", Place.of(out)).state)
+            process.send_signal(signal.SIGINT)
+
+    with serving(site) as server:
+        server.on_request = interrupt
+        process = subprocess.Popen([*arguments, server.url("/1")], stderr=subprocess.PIPE, text=True)
+        _, error = process.communicate()
+        assert process.returncode == 130, error
+        assert states == ["running"]
+        status = stage_status("crawl", Place.of(out))
+        assert status.state == "stopped"
+        assert 0 < int(status.documents or 0) < 299
+        assert status.facts["queued"] > 0
+        archives.check(out)
+        events = [json.loads(line) for line in error.splitlines()]
+        assert {"start", "error"} <= {event["event"] for event in events}
+        assert (events[-1]["event"], events[-1]["exit_code"]) == ("error", 130)
+        assert run(out, server.url("/1"), "--connections", "2")[1]["pages"] == 299
+    assert stage_status("crawl", Place.of(out)).state == "done"

@@ -333,6 +333,18 @@ def test_a_server_without_byte_ranges_does_not_send_whole_archives(
     assert domain(mirror, tmp_path).errors == {"no_byte_ranges": 3}
 
 
+def test_rerun_fetches_all_anew(mirror: Mirror, three: list[str], site: list[str], tmp_path: Path) -> None:
+    for fetch in (files, domain):
+        out = tmp_path / fetch.__name__
+        first = fetch(mirror, out)
+        assert fetch(mirror, out).fetched == 0
+        asked = mirror.asked.total()
+        again = fetch(mirror, out, rerun=True)
+        assert (again.fetched, again.files, again.captures) == (first.fetched, first.files, first.captures)
+        assert mirror.asked.total() > asked
+    assert sorted(path.name for path in (tmp_path / "files").glob("*.gz")) == three
+
+
 def test_a_domain_without_captures_is_said(mirror: Mirror, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no captures of example\.org"):
         domain(mirror, tmp_path)

@@ -2,7 +2,9 @@ import gzip
 import json
 import signal
 import sqlite3
+import time
 from contextlib import closing
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -414,6 +416,35 @@ def test_a_sitemap_may_be_larger_than_a_page(tmp_path: Path) -> None:
     site: dict[str, Page] = {"/s.xml": (200, XML, sitemap("/a") + " " * 50_000), "/a": page()}
     with serving(site) as server:
         assert run(tmp_path, server.url("/s.xml"), max_page_bytes=10_000).pages == 1
+
+
+def test_feeds_lead_to_their_entries(tmp_path: Path) -> None:
+    rss = "<rss><channel><link>/home</link><item><title>t</title><link>/a</link></item></channel></rss>"
+    entries = '<entry><link href="b"/></entry><entry><link href="/c"/></entry>'
+    atom = f'<feed xmlns="http://www.w3.org/2005/Atom">{entries}</feed>'
+    site: dict[str, Page] = {
+        "/rss": (200, {"Content-Type": "application/rss+xml"}, rss),
+        "/blog/atom": (200, {"Content-Type": "application/atom+xml; charset=utf-8"}, atom),
+        **{path: page(text=path) for path in ("/home", "/a", "/blog/b", "/c")},
+    }
+    with serving(site) as server:
+        result = run(tmp_path, server.url("/rss"), server.url("/blog/atom"))
+    assert paths(tmp_path) == ["/a", "/blog/b", "/c", "/home"]
+    assert (result.errors, result.left_out) == ({}, {})
+
+
+@pytest.mark.parametrize("answer", [(503, "120"), (429, "date")])
+def test_a_host_that_says_when_to_come_back_is_left_alone_until_then(tmp_path: Path, answer: tuple[int, str]) -> None:
+    status, wait = answer
+    value = formatdate(time.time() + 120, usegmt=True) if wait == "date" else wait
+    with serving({"/": (status, {"Retry-After": value}, "")}) as server:
+        began = time.time()
+        result = run(tmp_path, server.url("/"), max_time=0.3, max_backoff=300)
+        assert server.asked["/"] == 1
+    assert (result.ended, result.queued, result.errors) == ("max_time", 1, {})
+    with closing(sqlite3.connect(tmp_path / "frontier.sqlite")) as db:
+        ((due,),) = db.execute("SELECT due FROM host").fetchall()
+    assert 118 < due - began < 130
 
 
 def test_query_variants_end(tmp_path: Path) -> None:

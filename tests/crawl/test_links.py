@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
+
 import pytest
 from bs4 import BeautifulSoup, SoupStrainer
 
 from llmdata import urls
-from llmdata.crawl.links import of_page
+from llmdata.crawl.links import MAX_SITEMAP_URLS, of_page, of_sitemap
 
 URL = "http://example.org/folder/page.html"
 PAGES = {
@@ -61,3 +64,39 @@ def test_a_page_that_sends_its_reader_on_links_there(content: str, target: str |
 def test_links_deep_in_a_page_are_found() -> None:
     page = b"<div>" * 1000 + b"<a href=deep>" + b"</div>" * 1000 + b"<a href=after>"
     assert len(of_page(URL, page, "text/html", follow_nofollow=True).links) == 2
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sitemap_ends_at_50_000_addresses(packed: bool) -> None:
+    rows = "".join(f"<url><loc>/{n}</loc></url>" for n in range(MAX_SITEMAP_URLS + 10))
+    page = f"<urlset>{rows}</urlset>".encode()
+    found = of_sitemap("http://example.org/s.xml", gzip.compress(page, 1) if packed else page).links
+    assert len(found) == 50_000
+    assert str(found[-1]) == "http://example.org/49999"
+
+
+def test_a_packed_sitemap_ends_at_50_mb() -> None:
+    start, filler = b"<urlset><url><loc>/a</loc></url>", b"<!-- " + b"x" * 1_000_000 + b" -->"
+    end = b"<url><loc>/late</loc></url></urlset>"
+    for megabytes, expected in ((49, ["/a", "/late"]), (50, ["/a"])):
+        found = of_sitemap("http://example.org/", gzip.compress(start + filler * megabytes + end, 1)).links
+        assert [link.path for link in found] == expected
+
+
+@pytest.mark.parametrize("page", [b"", b"<", b"\x1f\x8b", b"\x1f\x8b" + b"x" * 99, b"plain", b"\xff\xfe<\0"])
+def test_a_sitemap_that_is_none_has_no_links(page: bytes) -> None:
+    assert of_sitemap("http://example.org/", page).links == []
+
+
+@pytest.mark.parametrize(
+    ("entities", "paths"),
+    [
+        ('<!ENTITY e SYSTEM "file:///etc/passwd">', ["/", "/a"]),
+        ('<!ENTITY e "lol">', ["/", "/a"]),
+        ("".join(f'<!ENTITY {name} "{f"&{of};" * 99}">' for of, name in itertools.pairwise("abcde")), ["/", "/a"]),
+    ],
+)
+def test_entities_of_a_sitemap_are_not_expanded(entities: str, paths: list[str]) -> None:
+    page = f"<!DOCTYPE x [{entities}]><urlset><url><loc>/&e;</loc></url><url><loc>/a</loc></url></urlset>"
+    found = of_sitemap("http://example.org/s/", page.encode()).links
+    assert [link.path for link in found] == paths

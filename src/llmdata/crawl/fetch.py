@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import os
 import socket
 import ssl
 import time
@@ -247,8 +248,10 @@ class Transport(HTTPAdapter):
         request.headers = CaseInsensitiveDict(headers)
         request.hooks = {}
         proxies = requests.utils.get_environ_proxies(url) if self._use_proxies else {}
+        # Certificates as for any program that uses requests; no less is checked, unlike with proxies.
+        verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         # The adapter alone: a requests.Session would add proxies and passwords from the environment, and cookies.
-        return self.send(request, stream=True, timeout=(timeout, timeout), proxies=proxies)
+        return self.send(request, stream=True, timeout=(timeout, timeout), verify=verify, proxies=proxies)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -345,6 +348,7 @@ def retry_after(value: str | None) -> float | None:
 
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (ForbiddenAddressError, "private_address"),
+    (urllib3.exceptions.ProxyError, "proxy"),
     (socket.gaierror, "dns"),
     (ssl.SSLError, "tls"),
     (requests.exceptions.SSLError, "tls"),

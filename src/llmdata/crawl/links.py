@@ -138,7 +138,8 @@ def of_sitemap(url: str, page: bytes) -> Links:
     pages: dict[urls.Url, None] = {}
     sitemaps: dict[urls.Url, None] = {}
     for element in root.iter("{*}loc", "{*}link"):
-        link = urls.parse(element.get("href") or element.text or "", base)
+        address = (element.get("href") or element.text or "").strip()
+        link = urls.parse(address, base) if address else None
         parent = element.getparent()
         if link is not None:
             in_index = parent is not None and etree.QName(parent).localname == "sitemap"
