@@ -1,17 +1,22 @@
-"""Training speed on the CPU beside a plain loop of the same model, in one process, turn by turn.
+"""Training speed on the CPU beside a plain loop of the same model, turn by turn.
 
     python benchmarks/train_cpu.py [--size small|medium] [--rounds 8] [--threads 2]
 
-The plain loop is what a tutorial would write: GPT-2 blocks in PyTorch, AdamW, clipping, the loss read every step.
+The plain loop is what a tutorial would write: GPT-2 blocks in PyTorch, AdamW, clipping, the loss read every step. Each
+has a process of its own, since ours tells OpenMP how long to spin, and waits while the other has its turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -107,44 +112,87 @@ def trainer(folder: Place, data: np.ndarray, batch: int, threads: int, compiled:
     return made
 
 
+def steps_of(arguments: argparse.Namespace, folder: Place) -> Callable[[], None]:
+    """What makes one turn of FLUSH steps."""
+    shape = dict(SIZES[arguments.size])
+    batch = shape.pop("batch")
+    data = np.random.default_rng(0).integers(0, 63, 1_000_000).astype(np.uint16)
+    if arguments.worker == "plain":
+        plain = PlainLoop(data, batch, **shape)
+
+        def turn() -> None:
+            for _ in range(FLUSH):
+                plain.step()
+    else:
+        ours = trainer(folder, data, batch, arguments.threads, arguments.compile, **shape)
+
+        def turn() -> None:
+            for _ in range(FLUSH):
+                ours._train_step()
+            ours._flush()
+
+    return turn
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """Take a turn for each line of the input and answer with its seconds."""
+    with tempfile.TemporaryDirectory() as temporary:
+        if arguments.worker == "plain":
+            torch.set_num_threads(arguments.threads)
+            take_turns(steps_of(arguments, Place.of(temporary)))
+        else:
+            with reproducible(arguments.threads):
+                take_turns(steps_of(arguments, Place.of(temporary)))
+
+
+def take_turns(turn: Callable[[], None]) -> None:
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        turn()
+        print(time.perf_counter() - began, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true", help="ours with torch.compile (needs g++)")
+    parser.add_argument("--worker", choices=("plain", "ours"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    shape = dict(SIZES[arguments.size])
-    batch = shape.pop("batch")
-    data = np.random.default_rng(0).integers(0, 63, 1_000_000).astype(np.uint16)
-    steps = 2 * FLUSH if arguments.size == "small" else FLUSH
-    with tempfile.TemporaryDirectory() as temporary, reproducible(arguments.threads):
-        plain = PlainLoop(data, batch, **shape)
-        ours = trainer(Place.of(temporary), data, batch, arguments.threads, arguments.compile, **shape)
-
-        def run_plain() -> None:
-            torch.use_deterministic_algorithms(False)
-            for _ in range(steps):
-                plain.step()
-
-        def run_ours() -> None:
-            torch.use_deterministic_algorithms(True)
-            for _ in range(steps // FLUSH):
-                for _ in range(FLUSH):
-                    ours._train_step()
-                ours._flush()
-
-        rates: dict[str, list[float]] = {"plain": [], "ours": []}
-        for turn in range(arguments.rounds + 1):
-            for name, run in (("plain", run_plain), ("ours", run_ours)):
-                began = time.perf_counter()
-                run()
-                if turn:  # the first warms up
-                    rates[name].append(steps * batch * shape["context"] / (time.perf_counter() - began))
-    middle = {name: statistics.median(values) for name, values in rates.items()}
+    if arguments.worker:
+        work(arguments)
+        return
+    shape = SIZES[arguments.size]
+    tokens = FLUSH * shape["batch"] * shape["context"]
+    names = ("plain", "ours")
+    command = [sys.executable, *sys.argv, "--worker"]
+    plain = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}  # which llmdata.train set
+    workers = {
+        name: subprocess.Popen(
+            [*command, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=plain if name == "plain" else None,
+        )
+        for name in names
+    }
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(arguments.rounds + 1):
+        for name in names:
+            stdin, stdout = workers[name].stdin, workers[name].stdout
+            assert stdin is not None
+            assert stdout is not None
+            print(file=stdin, flush=True)
+            seconds = float(stdout.readline())
+            if turn:  # the first warms up
+                rates[name].append(tokens / seconds)
+    for worker in workers.values():
+        worker.communicate()
+    middle = {name: round(statistics.median(values)) for name, values in rates.items()}
     ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates["plain"], strict=True))
-    parameters = sum(p.numel() for p in ours.model.parameters())
-    print(json.dumps({"parameters": parameters, "tokens_per_second": middle, "ratio": round(ratio, 3)}))
+    print(json.dumps({"size": arguments.size, "tokens_per_second": middle, "ratio": round(ratio, 3)}))
 
 
 if __name__ == "__main__":

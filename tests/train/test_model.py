@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from llmdata.train.config import PRESETS, ModelConfig, RopeScaling
 from llmdata.train.model import Decoder, cross_entropy, rope_table
+from llmdata.train.replicas import Replicas
 
 PUBLISHED = {
     "gpt2-124m": 124_439_808,
@@ -109,6 +110,53 @@ def test_cross_entropy_is_that_of_torch_with_its_gradients() -> None:
         torch.testing.assert_close(
             torch.autograd.grad(3 * ours, (hidden, weight)), torch.autograd.grad(3 * theirs, (hidden, weight))
         )
+
+
+def test_padding_of_the_vocabulary_gets_neither_probability_nor_gradient() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(9, 16, requires_grad=True), torch.randn(64, 16, requires_grad=True)
+    targets = torch.randint(0, 50, (9,))
+    ours, theirs = (
+        cross_entropy(hidden, weight, targets, vocabulary=50),
+        F.cross_entropy(hidden @ weight[:50].T, targets),
+    )
+    torch.testing.assert_close(ours, theirs)
+    gradient = torch.autograd.grad(ours, weight)[0]
+    torch.testing.assert_close(gradient, torch.autograd.grad(theirs, weight)[0])
+    assert not gradient[50:].any()
+
+
+def test_logits_do_not_bound_the_batch() -> None:
+    """Peak memory of loss and gradient stays far below the logits of the whole batch: 1.6 GB here."""
+    resource = pytest.importorskip("resource")
+    hidden, weight = torch.randn(8000, 8, requires_grad=True), torch.randn(50_000, 8, requires_grad=True)
+    targets = torch.randint(0, 50_000, (8000,))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cross_entropy(hidden, weight, targets).backward()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kB"
+
+
+def test_threads_with_a_share_of_the_batch_each_make_the_same_gradient() -> None:
+    ids = torch.randint(0, 300, (5, 33))
+    model = made(LLAMA).train()
+
+    def add(part: Decoder, share: torch.Tensor) -> torch.Tensor:
+        hidden = part(share[:, :-1]).flatten(0, 1)
+        loss = cross_entropy(hidden, part.head_weight, share[:, 1:].flatten()) * (len(share) / len(ids))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    found = []
+    for threads in (1, 3):
+        gradient = torch.zeros(sum(p.numel() for p in model.parameters()))
+        start = 0
+        for parameter in model.parameters():
+            parameter.grad = gradient[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
+        loss = Replicas(model, gradient, threads, sequences=5).add_gradient(ids, add)
+        found.append((loss, gradient))
+    torch.set_num_threads(1)
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_tied_embedding_gathers_both_gradients() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from llmdata.train.device import autocast, choose_device, reproducible, wants_co
 from llmdata.train.metrics import Log, loss_curve, read_lines
 from llmdata.train.model import Decoder, cross_entropy
 from llmdata.train.optim import Optimizer, learning_rate
+from llmdata.train.replicas import Replicas
 from llmdata.train.run import CURVE, METRICS, SAMPLES, TrainResult
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER, Sampling, complete
 
@@ -53,8 +54,14 @@ class Trainer:
         self.batches = Batches(text, self.context, self.sequences, Position(config.data.seed))
         self.model = self._build()
         self.optimizer = Optimizer(self.model, config.optim, config.loop.spike)
-        self.forward = torch.compile(self.model) if wants_compile(config, self.device) else self.model
+        self.forward = self.model  # a micro-batch is looked for before it is compiled for
+        self.replicas: Replicas | None = None
         self.micro = self._micro_batch()
+        if wants_compile(config, self.device):
+            self.forward = cast(Decoder, torch.compile(self.model, dynamic=False))
+        elif self.device.type == "cpu" and threads > 1 and not config.architecture.dropout:
+            # With dropout, the threads would draw from one generator in whatever order they come.
+            self.replicas = Replicas(self.model, self.optimizer.gradient, threads, self.sequences)
         self.eot = index.eot if config.data.mask_documents else None
 
         self.step = 0
@@ -135,17 +142,27 @@ class Trainer:
         tokens = torch.from_numpy(batch)
         if self.device.type == "cuda":
             tokens = tokens.pin_memory().to(self.device, non_blocking=True)
-        total = torch.zeros((), device=self.device)
         self.model.train()
+        if self.replicas is None:
+            return self._add_gradient(self.forward, tokens, len(tokens))
+        return self.replicas.add_gradient(tokens, lambda model, share: self._add_gradient(model, share, len(tokens)))
+
+    def _add_gradient(self, model: Decoder, tokens: Tensor, of: int) -> Tensor:
+        """Add the gradient of these sequences, out of `of` in the batch, one micro-batch after the other."""
+        total = torch.zeros((), device=self.device)
         for start in range(0, len(tokens), self.micro):
             part = tokens[start : start + self.micro]
             with autocast(self.device, self.config.dtype):
-                hidden = self.forward(part[:, :-1], self.eot)
-                loss = cross_entropy(hidden.flatten(0, 1), self.model.head_weight, part[:, 1:].flatten())
-            loss = loss * (len(part) / len(tokens))
+                loss = self._loss(model, part) * (len(part) / of)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _loss(self, model: Decoder, tokens: Tensor) -> Tensor:
+        """Mean loss of predicting each of `tokens` (B, T + 1) but the first of a row."""
+        hidden = model(tokens[:, :-1], self.eot)  # (B, T, C)
+        targets = tokens[:, 1:].flatten()
+        return cross_entropy(hidden.flatten(0, 1), model.head_weight, targets, vocabulary=model.vocab_size)
 
     # -- looking at it
 
@@ -228,10 +245,9 @@ class Trainer:
         with torch.no_grad(), autocast(self.device, self.config.dtype):
             for batch in evaluation_windows(self.val, self.context, self.config.eval_tokens, self._eval_sequences()):
                 tokens = torch.from_numpy(batch).to(self.device)
-                targets = tokens[:, 1:].flatten()
-                hidden = self.model(tokens[:, :-1], self.eot)
-                total += cross_entropy(hidden.flatten(0, 1), self.model.head_weight, targets) * targets.numel()
-                count += targets.numel()
+                targets = tokens[:, 1:].numel()
+                total += self._loss(self.model, tokens) * targets
+                count += targets
         loss = total.item() / count
         self.measured = {"val_loss": loss, "val_perplexity": math.exp(min(loss, 700))}
         if split.bytes:

@@ -206,13 +206,15 @@ class Decoder(nn.Module):
         return Cache(keys, torch.empty_like(keys))
 
 
-def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = 0) -> Tensor:
+def cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = 0, vocabulary: int | None = None
+) -> Tensor:
     """Mean loss in nats of `targets` (N,) given `hidden` (N, C) and the head's `weight` (V, C).
 
-    Works on `rows` positions at a time (0: as many as make a million logits, 32 million on a GPU), so that logits never
-    bound the batch.
+    Rows of `weight` from `vocabulary` on are padding, which gets neither probability nor gradient. Works on `rows`
+    positions at a time (0: what makes a million logits, 32 million on a GPU), so that logits never bound the batch.
     """
-    loss: Tensor = _CrossEntropy.apply(hidden, weight, targets, rows)  # type: ignore[no-untyped-call]
+    loss: Tensor = _CrossEntropy.apply(hidden, weight, targets, rows, vocabulary)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -225,22 +227,27 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int) -> Tensor:
-        count, vocabulary = targets.numel(), weight.shape[0]
-        rows = rows or max(64, (1 << (25 if weight.is_cuda else 20)) // vocabulary)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int, vocabulary: int | None) -> Tensor:
+        # A GPU is fastest on whole tiles, padding included; a CPU does without the padding's share of the work.
+        used = weight.shape[0] if weight.is_cuda or vocabulary is None else vocabulary
+        count = targets.numel()
+        rows = rows or max(64, (1 << (25 if weight.is_cuda else 20)) // used)
         need = any(ctx.needs_input_grad[:2])
         if torch.is_autocast_enabled(weight.device.type):
             dtype = torch.get_autocast_dtype(weight.device.type)
-            hidden_used, weight_used = hidden.to(dtype), weight.to(dtype)
+            hidden_used, weight_used = hidden.to(dtype), weight[:used].to(dtype)
         else:
-            hidden_used, weight_used = hidden, weight
+            hidden_used, weight_used = hidden, weight[:used]
         loss = torch.zeros((), device=weight.device, dtype=torch.float32)
         d_hidden = torch.empty_like(hidden) if need else None
         d_weight = torch.zeros_like(weight) if need else None
         with torch.autocast(weight.device.type, enabled=False):
             for start in range(0, count, rows):
                 part, target = hidden_used[start : start + rows], targets[start : start + rows, None]
-                log_p = F.log_softmax((part @ weight_used.T).float(), dim=-1)  # (rows, V)
+                logits = (part @ weight_used.T).float()  # (rows, V)
+                if vocabulary is not None and vocabulary < used:
+                    logits[:, vocabulary:] = -math.inf
+                log_p = F.log_softmax(logits, dim=-1)
                 loss -= log_p.gather(1, target).sum()
                 if d_hidden is not None and d_weight is not None:
                     d_logits = log_p.exp_()
@@ -248,9 +255,9 @@ class _CrossEntropy(torch.autograd.Function):
                     d_logits = d_logits.to(weight_used.dtype)
                     d_hidden[start : start + rows] = d_logits @ weight_used
                     if d_logits.dtype == d_weight.dtype:
-                        d_weight.addmm_(d_logits.T, part)
+                        d_weight[:used].addmm_(d_logits.T, part)
                     else:
-                        d_weight += d_logits.T @ part
+                        d_weight[:used] += d_logits.T @ part
         if need:
             ctx.save_for_backward(d_hidden, d_weight)
         ctx.count = count
@@ -260,7 +267,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         scale = grads[0] / ctx.count
-        return d_hidden * scale, d_weight * scale, None, None
+        return d_hidden * scale, d_weight * scale, None, None, None
 
 
 def rope_table(config: ModelConfig) -> Tensor:
