@@ -53,7 +53,9 @@ def plan(
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Plan a training run: FLOPs, memory, GPUs, days, cost; or the best model for a budget.
+    """Plan a training run: FLOPs, memory, GPUs, days, cost.
+
+    Or the best model for a budget, or a run beside its plan.
 
     \b
     Example: Llama 3 405B on 16,000 H100 at 2 an hour
