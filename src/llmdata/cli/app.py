@@ -13,6 +13,7 @@ from llmdata.cli import (
     clean,
     crawl,
     dedup,
+    export,
     generate,
     inspect,
     plan,
@@ -20,6 +21,7 @@ from llmdata.cli import (
     run,
     schema,
     status,
+    submit,
     tokenize,
     tokenizer,
     train,
@@ -62,6 +64,7 @@ def _options(
 
 
 app.command()(run.run)
+app.command()(submit.submit)
 app.command()(crawl.crawl)
 app.command()(clean.clean)
 app.command()(dedup.dedup)
@@ -72,6 +75,7 @@ app.command()(tokenize.tokenize)
 app.command()(plan.plan)
 app.command()(train.train)
 app.command()(generate.generate)
+app.command()(export.export)
 app.command()(status.status)
 app.command()(inspect.inspect)
 app.command()(schema.schema)
