@@ -2,16 +2,17 @@
 
 Words are cut as the published pipelines cut them (spaCy's English rules: punctuation stands alone, `don't` is two
 tokens, `e.g.` one), closely enough that the filters come to the same decisions, and without spaCy: a text falls apart
-at white space, and what lies between is looked up in a cache of pieces met before. Chinese and Japanese are cut into
-characters (runs of katakana stay whole); Thai, Lao, Khmer and Burmese into orthographic syllables. That makes counts
-and n-grams meaningful where no spaces are, but such words are shorter than English ones: thresholds on word length
-and counts belong in a recipe of that language.
+at white space, and what lies between is looked up in a cache of pieces met before. Chinese, Japanese, Thai, Lao, Khmer
+and Burmese are cut into words by ICU's dictionaries (`benchmarks/words.py` has how well). That makes counts and n-grams
+meaningful where no spaces are, but such words are shorter than English ones: thresholds on word length and counts
+belong in a recipe of that language.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -83,18 +84,8 @@ _UNSPACED = (
     "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
 _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-_UNSPACED_WORD = re.compile(
-    "[\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]+"  # katakana: mostly one loan word a run
-    # Thai, Lao: leading vowel, consonant, vowels and tones above and below, following vowel
-    "|[\u0e40-\u0e44]?[\u0e01-\u0e2f][\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]*[\u0e30\u0e32\u0e33\u0e45]?"
-    "|[\u0ec0-\u0ec4]?[\u0e81-\u0eaf\u0edc-\u0edf][\u0eb1\u0eb4-\u0ebd\u0ec8-\u0ece]*[\u0eb0\u0eb2\u0eb3]?"
-    # Khmer: consonant, subscript consonants, signs. Burmese: also a consonant closed by asat
-    "|[\u1780-\u17b3](?:\u17d2[\u1780-\u17b3]|[\u17b4-\u17d1\u17d3])*"
-    "|[\u1000-\u102a\u103f](?:\u1039[\u1000-\u1021]|[\u102b-\u1038\u103a-\u103e])*(?:[\u1000-\u1021]\u103a[\u1037\u1038]?)*"
-    "|[\u0e50-\u0e59]+|[\u0ed0-\u0ed9]+|[\u1040-\u1049]+"
-    f"|[{_UNSPACED}]"
-    f"|[^{_UNSPACED}]+"
-)
+_RUN = re.compile(f"[{_UNSPACED}]+|\u200b+|[^{_UNSPACED}\u200b]+")
+_MOST_IN_ONE_RUN = 1 << 20  # characters: ICU holds a copy of what it cuts
 
 
 def _exceptions() -> dict[str, tuple[str, ...]]:
@@ -149,8 +140,7 @@ _EXCEPTIONS = _exceptions()
 
 def _cut(piece: str) -> tuple[str, ...]:
     if not piece.isascii() and _HAS_UNSPACED.search(piece):
-        runs = _UNSPACED_WORD.findall(piece)
-        return tuple(chain.from_iterable((run,) if _HAS_UNSPACED.match(run) else _cut(run) for run in runs))
+        return tuple(chain.from_iterable(map(_cut_run, _RUN.findall(piece))))
     if piece in _EXCEPTIONS:
         return _EXCEPTIONS[piece]
     if piece.isalpha():
@@ -185,6 +175,18 @@ def _cut(piece: str) -> tuple[str, ...]:
         if not prefix and not suffix:
             break
     return (*head, *_inner(piece), *reversed(tail))
+
+
+def _cut_run(run: str) -> Iterable[str]:
+    """Tokens of a run of letters of scripts without spaces, of what stands between two such, or of no-width spaces."""
+    if not _HAS_UNSPACED.match(run):
+        return () if run[0] == "\u200b" else _cut(run)  # where Khmer and Thai writers put it, it is a space
+    from icu4py.breakers import WordBreaker
+
+    if len(run) <= _MOST_IN_ONE_RUN:
+        return WordBreaker(run, "root")
+    slices = (run[at : at + _MOST_IN_ONE_RUN] for at in range(0, len(run), _MOST_IN_ONE_RUN))
+    return chain.from_iterable(WordBreaker(part, "root") for part in slices)
 
 
 def _inner(piece: str) -> tuple[str, ...]:

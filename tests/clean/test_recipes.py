@@ -60,7 +60,7 @@ def test_a_language_can_have_thresholds_of_its_own() -> None:
     assert isinstance(judge(Document(text=CHINESE, language="zh")), Document)
     assert isinstance(judge(Document(text=CHINESE, language="en")), Rejection)
     assert isinstance(judge(Document(text=PROSE, language="en")), Document)
-    long = judge(Document(text=CHINESE * 40, language="zh"))
+    long = judge(Document(text=CHINESE * 60, language="zh"))
     assert isinstance(long, Rejection)
     assert long.reason == "max_words"  # what is not named is as in the section
     assert stage_state("gopher_quality", config) != stage_state("gopher_quality", CleanConfig())
