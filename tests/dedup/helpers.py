@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from llmdata.dedup.shuffle import DocumentShuffle, Verdict, load_drops
+from llmdata.dedup.shuffle import DocumentShuffle, Shuffle, Verdict, load_drops
 from llmdata.document import Document
 from llmdata.engine.session import Session
 from llmdata.storage.parquet import write_table
@@ -35,7 +35,7 @@ def jaccard(left: str, right: str, n: int = 5) -> float:
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
-def write_keys(shuffle: DocumentShuffle, parts: Sequence[Sequence[Document]], out: Place, batch: int = 100) -> None:
+def write_keys(shuffle: Shuffle, parts: Sequence[Sequence[Document]], out: Place, batch: int = 100) -> None:
     for number, docs in enumerate(parts):
         batches = [shuffle.keys(docs[at : at + batch]) for at in range(0, len(docs), batch)]
         write_table(out / "keys" / f"part-{number:05}.parquet", batches, shuffle.schema)

@@ -71,11 +71,15 @@ def test_lines_stay_on_the_first_page_that_has_them(tmp_path: Path) -> None:
 
 
 def test_what_was_removed_is_counted_and_said(tmp_path: Path) -> None:
-    docs = [Document(text="x\ny"), Document(text="x\nz\nz"), Document(text="y\nx")]
-    first, second, third = run(LINES, [docs], tmp_path)
-    assert first == docs[0]
-    assert second == Document(text="z", metadata={"line_dedup": {"removed": 2, "of": 3}})
-    assert third == Rejection(Document(text="y\nx"), "line_dedup", "duplicate", "2 of 2 lines stand in other places")
+    docs = [Document(id="a", text="w\nw\ny"), Document(id="b", text="x\nz\nz"), Document(id="c", text="y\nx\nx")]
+    docs += [Document(id="d", text="x\n\ny")]
+    first, second, *others = run(LINES, [docs[:1], docs[1:3], docs[3:]], tmp_path)
+    assert first == Document(id="a", text="w\ny", metadata={"line_dedup": {"removed": 1, "of": 3}})
+    assert second == Document(id="b", text="x\nz", metadata={"line_dedup": {"removed": 1, "of": 3}})
+    assert others == [
+        Rejection(docs[2], "line_dedup", "duplicate", "3 of 3 lines stand in other places, the first in a"),
+        Rejection(docs[3], "line_dedup", "duplicate", "2 of 2 lines stand in other places, the first in b"),
+    ]
 
 
 def test_pages_left_too_short_go(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from llmdata.dedup.config import ExactDedupConfig, MinhashConfig, UrlDedupConfig
+from llmdata.dedup.config import ExactDedupConfig, LineDedupConfig, MinhashConfig, UrlDedupConfig
 from llmdata.dedup.exact import ExactDedup, UrlDedup
 from llmdata.dedup.minhash import Minhash
+from llmdata.dedup.passages import LineDedup
 from llmdata.dedup.rank import microseconds
-from llmdata.dedup.shuffle import Drops, Verdict, drops_schema, load_drops
+from llmdata.dedup.shuffle import Drops, Shuffle, Verdict, drops_schema, load_drops
 from llmdata.document import Document, Rejection
 from llmdata.engine.session import Session, Stop
 from llmdata.errors import ConfigError, InputError, StoppedEarly
@@ -102,6 +103,27 @@ def test_parts_and_workers_do_not_matter(tmp_path: Path, verify: float | None) -
     again = tmp_path / "again"
     resolved(shuffle, cut(docs, 100, 250), again, workers=1)
     assert files(again / "drops") == files(tmp_path / "three" / "drops")
+
+
+@pytest.mark.parametrize(
+    "shuffle", [Minhash(MinhashConfig(bands=3)), LineDedup(LineDedupConfig())], ids=["bands", "lines"]
+)
+def test_steps_in_workers_make_the_same_bytes(
+    tmp_path: Path, shuffle: Shuffle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = corpus(200)
+    for n, doc in enumerate(docs):
+        doc.text += f"\nline {n % 7}\nand {n}\nline {n % 7}"
+    monkeypatch.setattr("llmdata.dedup.repeats.BUCKET", 300)
+    for name, few in (("here", 1 << 30), ("workers", 0)):
+        monkeypatch.setattr("llmdata.dedup.steps.FEW", few)
+        out = Place.of(tmp_path / name)
+        write_keys(shuffle, cut(docs, 90), out)
+        (tmp_path / name / ".spill-left-by-a-kill").mkdir()
+        shuffle.resolve(out / "keys", out, Session(2))
+        assert sorted(place.name for place in out.children()) == [".llmdata", "drops", "keys"]
+    assert files(tmp_path / "here" / "drops") == files(tmp_path / "workers" / "drops")
+    assert len(files(tmp_path / "here" / "drops")) == 2
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
@@ -250,7 +272,6 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000, spi
 
 def test_memory_bound(tmp_path: Path) -> None:
     """8 million rows of 16 bytes within 60 MB: the rest is on disk while it sorts, and gone afterwards."""
-    (tmp_path / ".spill-left-by-a-kill").mkdir()
     ended = subprocess.run([sys.executable, "-c", SORTED, tmp_path], capture_output=True, text=True, check=True)
     grown, spilled = map(int, ended.stdout.split())
     assert grown < 110  # the bound, the code of DuckDB, and batches on their way

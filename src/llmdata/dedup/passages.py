@@ -64,7 +64,9 @@ class PassageDedup:
     def schema(self) -> pa.Schema:
         import pyarrow as pa
 
-        return pa.schema([("rank", pa.int64()), ("passages", pa.list_(pa.uint64()))])
+        return pa.schema(
+            [("id", pa.string()), ("rank", pa.int64()), ("units", pa.int32()), ("passages", pa.list_(pa.uint64()))]
+        )
 
     def keys(self, docs: Sequence[Document]) -> pa.RecordBatch:
         """One key a unit: of the passage that begins there, 0 where none does."""
@@ -90,7 +92,12 @@ class PassageDedup:
             hashes[np.arange(len(hashes)) + self.length > ends] = 0
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         return pa.RecordBatch.from_arrays(
-            [pa.array(ranks(docs, self.config)), pa.ListArray.from_arrays(pa.array(offsets), pa.array(hashes))],
+            [
+                pa.array([doc.id for doc in docs], pa.string()),
+                pa.array(ranks(docs, self.config)),
+                pa.array(counts.astype(np.int32)),
+                pa.ListArray.from_arrays(pa.array(offsets), pa.array(hashes)),
+            ],
             schema=self.schema,
         )
 
@@ -104,7 +111,8 @@ class PassageDedup:
 
         with drops.open() as stream:
             columns: dict[str, list[Any]] = open_parquet(stream, str(drops)).read().to_pydict()
-        return PassageDrops(self, dict(zip(columns["row"], columns["units"], strict=True)))
+        gone = zip(columns["units"], columns["first_in"], strict=True)
+        return PassageDrops(self, dict(zip(columns["row"], gone, strict=True)))
 
     def units(self, text: str) -> list[str]:
         """`text` in units, each with the white space that follows it."""
@@ -117,19 +125,20 @@ class PassageDedup:
 
 @dataclass(frozen=True, slots=True)
 class PassageDrops:
-    """The units of one part's documents that stand elsewhere too, by row."""
+    """The units of one part's documents that stand elsewhere too, by row, and the id of the document that has the first
+    of those that stand in another document."""
 
     shuffle: PassageDedup
-    gone: dict[int, list[int]]
+    gone: dict[int, tuple[list[int], str | None]]
 
     def apply(self, doc: Document, row: int) -> Document | Rejection:
         """Rewrite the document at `row` to what stands nowhere else, or reject it if that is too little.
 
         `metadata[stage]` counts units: how many went, of how many.
         """
-        gone = self.gone.get(row)
-        if gone is None:
+        if row not in self.gone:
             return doc
+        gone, first_in = self.gone[row]
         shuffle, config = self.shuffle, self.shuffle.config
         units = shuffle.units(doc.text)
         missing = set(gone)
@@ -138,6 +147,8 @@ class PassageDrops:
         if len(units) - 1 in missing:
             text = text.rstrip()
         said = f"{len(missing)} of {len(units)} {shuffle.unit} stand in other places"
+        if first_in:
+            said += f", the first in {first_in}"
         if not text.strip():
             return Rejection(doc, shuffle.name, DUPLICATE, said)
         if len(text) < config.min_characters:
@@ -155,7 +166,7 @@ class ParagraphDedup(PassageDedup):
     """Keeps each paragraph in one document."""
 
     name = "paragraph_dedup"
-    version = 1
+    version = 2
     unit = "paragraphs"
 
     def __init__(self, config: ParagraphDedupConfig) -> None:
@@ -175,7 +186,7 @@ class LineDedup(PassageDedup):
     """Keeps each line in one document."""
 
     name = "line_dedup"
-    version = 1
+    version = 2
     unit = "lines"
 
     def __init__(self, config: LineDedupConfig) -> None:
@@ -192,7 +203,7 @@ class SpanDedup(PassageDedup):
     """Keeps each run of sentences in one document."""
 
     name = "span_dedup"
-    version = 1
+    version = 2
     unit = "sentences"
 
     def __init__(self, config: SpanDedupConfig) -> None:

@@ -1,23 +1,27 @@
 """The reduce side for whole documents: from the keys of all parts to the rows of each part that go.
 
-Every band is sorted by itself, on disk where it does not fit into memory: documents that agree in a band stand next to
-each other and become edges. Union–find joins the edges of all bands into clusters, and of each cluster the document
-that the keep rule ranks highest stays, of equals the first. A band is one step with a manifest; a killed run goes on
-after the last.
+Every band is a task that sorts it, on disk where it does not fit into memory: documents that agree in a band stand next
+to each other and become edges. Union–find joins the edges of all bands into clusters, and of each cluster the document
+that the keep rule ranks highest stays, of equals the first. A killed run goes on after the last finished band.
+
+Union–find is one process: 16 bytes a document, two random reads an edge. A cluster of machines does not make it faster
+before 10 billion documents (docs/scale-dedup.md).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmdata.dedup.clusters import UnionFind
 from llmdata.dedup.shuffle import DocumentShuffle, Shuffle, drops_schema
-from llmdata.dedup.sort import THREAD, Sorter, sorter
+from llmdata.dedup.sort import THREAD, Sorter, remove_spills, sorter
+from llmdata.dedup.steps import PROCESS, READ_ROWS, EdgeTask, cost, first_and_others, read_edges, run_steps
 from llmdata.dedup.verify import Verifier
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError
@@ -32,12 +36,9 @@ if TYPE_CHECKING:
 
     Numbers = np.ndarray[Any, Any]
 
-READ_ROWS = 1 << 16
 WIDE_ROWS = 1 << 12
 """Rows at a time where each carries the shingles of a text."""
 BYTES_A_DOCUMENT = 16
-PROCESS = 300_000_000
-"""Memory of Python and its libraries, which the user's bound covers too (bytes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
         return
     for folder in ("drops", "edges", f"{PRIVATE}/tasks"):
         remove_partials(out / folder)
+    remove_spills(out)
     documents = parts.offsets[-1]
     memory = shuffle.config.memory - PROCESS - BYTES_A_DOCUMENT * documents
     if memory < 2 * THREAD:
@@ -173,27 +175,20 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
             f"{shuffle.name}: to compare {documents:,} documents takes {need:,} MB of memory, {given:,} MB are given: "
             f"raise {shuffle.name}.memory (--memory)"
         )
+    tasks = [
+        EdgeTask(f"band-{number:03}", fingerprint, out, partial(_edges, parts, band))
+        for number, band in enumerate(shuffle.bands)
+    ]
+    edges = run_steps(tasks, documents * len(tasks), shuffle.config.memory, session, f"{shuffle.name} keys")
     stage = f"{shuffle.name} clusters"
-    session.progress.start(stage, len(shuffle.bands) + 1, "steps")
+    session.progress.start(stage, None, "documents")
+    sets = UnionFind(documents)
+    for place in edges:
+        for left, right in read_edges(place):
+            sets.union(left, right)
     with sorter(out, memory, session.workers) as sort:
-        edges = []
-        for number, band in enumerate(shuffle.bands):
-            session.stop.check()
-            task, path = f"band-{number:03}", f"edges/band-{number:03}.parquet"
-            if not manifest.finished(out, task, fingerprint):
-                rows = write_edges(out / path, _edges(parts, band, sort))
-                output = manifest.output_of(out, path, rows)
-                Manifest(task, fingerprint, outputs=[output], cost=cost(began)).save(out)
-            edges.append(out / path)
-            session.progress.advance(stage, 1)
-        session.stop.check()
-        sets = UnionFind(documents)
-        for place in edges:
-            for left, right in read_edges(place):
-                sets.union(left, right)
         outputs, dropped = _write_drops(shuffle, parts, sets, sort, out)
     Manifest("drops", fingerprint, inputs, outputs, cost=cost(began)).save(out)
-    session.progress.advance(stage, 1)
     session.progress.finish(stage, documents=documents - parts.first, duplicates=dropped)
     tidy(out, {place.name for place in parts.own}, len(shuffle.bands))
 
@@ -202,10 +197,6 @@ def fingerprint_of(shuffle: Shuffle, inputs: list[dict[str, Any]]) -> str:
     """Covers the keys and all settings: equal means nothing to do."""
     state = {"stage": shuffle.name, "version": shuffle.version, "config": shuffle.config.model_dump(mode="json")}
     return manifest.digest([state, inputs])
-
-
-def cost(began: float) -> dict[str, float]:
-    return {"seconds": round(time.monotonic() - began, 3)}
 
 
 def _edges(parts: Parts, band: Sequence[str], sort: Sorter) -> Iterator[tuple[Numbers, Numbers]]:
@@ -234,44 +225,6 @@ def _asked(parts: Parts, column: str) -> Numbers | None:
     keys = [batch.column(0).drop_null().to_numpy() for _, batch in parts.read([column], own=True)]
     found: Numbers = np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint64)
     return found if len(found) else np.zeros(1, np.uint64)
-
-
-def first_and_others(batches: Iterable[pa.RecordBatch], keys: Sequence[str]) -> Iterator[tuple[Numbers, Numbers]]:
-    """(first, other) of the column `doc` for rows sorted by `keys`: the first row of each key with every other one."""
-    carried: list[Numbers] = []
-    for batch in batches:
-        columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in (*keys, "doc")]
-        if carried:
-            columns = [np.concatenate([before, now]) for before, now in zip(carried, columns, strict=True)]
-        if not len(columns[0]):
-            continue
-        *values, docs = columns
-        new = np.ones(len(docs), bool)
-        new[1:] = np.logical_or.reduce([value[1:] != value[:-1] for value in values])
-        firsts = np.flatnonzero(new)
-        heads = docs[firsts][np.cumsum(new) - 1]
-        yield heads[~new], docs[~new]
-        # The last key may go on in the next batch: its first document waits there for the others.
-        carried = [column[firsts[-1] : firsts[-1] + 1] for column in columns]
-
-
-def write_edges(place: Place, edges: Iterable[tuple[Numbers, Numbers]]) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([("first", pa.int64()), ("other", pa.int64())])
-    rows = 0
-    with place.writer() as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for heads, docs in edges:
-            rows += len(docs)
-            writer.write_batch(pa.RecordBatch.from_arrays([pa.array(heads), pa.array(docs)], schema=schema))
-    return rows
-
-
-def read_edges(place: Place) -> Iterator[tuple[Numbers, Numbers]]:
-    with place.open() as stream:
-        for batch in open_parquet(stream, str(place)).iter_batches(READ_ROWS):
-            yield batch.column(0).to_numpy(), batch.column(1).to_numpy()
 
 
 def _write_drops(
@@ -374,6 +327,7 @@ def _choose(
 def tidy(out: Place, names: set[str], bands: int) -> None:
     """Remove the edges, which nobody needs any more, and the drops of parts that are gone."""
     (out / "edges").remove()
+    remove_spills(out)
     for number in range(bands):
         manifest.forget(out, f"band-{number:03}")
     for place in (out / "drops").children("part-*.parquet"):

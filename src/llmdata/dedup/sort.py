@@ -50,16 +50,13 @@ class Sorter:
 def sorter(folder: Place, memory: int, threads: int) -> Iterator[Sorter]:
     """A sorter with `memory` bytes for DuckDB's buffers; batches on their way in and out come on top.
 
-    It spills below `folder`, or where that is not on the local disk, into the system's temporary folder. What a killed
-    run has left below `folder` is removed.
+    It spills below `folder`, or where that is not on the local disk, into the system's temporary folder.
     """
     import duckdb
 
     parent = None
     if folder.fs is None:
         parent = folder.mkdir().path
-        for left in folder.children(f"{SPILL}*"):
-            left.remove()
     with tempfile.TemporaryDirectory(prefix=SPILL, dir=parent, ignore_cleanup_errors=True) as spill:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{memory // 1000}KB",
@@ -71,6 +68,13 @@ def sorter(folder: Place, memory: int, threads: int) -> Iterator[Sorter]:
         }
         with duckdb.connect(":memory:", config=settings) as database:
             yield Sorter(database)
+
+
+def remove_spills(folder: Place) -> None:
+    """Remove what sorters of dead processes have left below `folder`; nobody may be sorting there."""
+    if folder.fs is None:
+        for left in folder.children(f"{SPILL}*"):
+            left.remove()
 
 
 class _Source:

@@ -64,6 +64,9 @@ class Place:
             raise InputError(f"{text}: {error}") from None
         return cls(path, fs)
 
+    def __reduce__(self) -> Any:
+        return Place.of, (str(self),)  # another process makes a connection of its own, set up as this one
+
     def __str__(self) -> str:
         return self.path if self.fs is None else str(self.fs.unstrip_protocol(self.path))
 
