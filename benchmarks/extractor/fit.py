@@ -13,10 +13,10 @@ from catboost import CatBoost, Pool
 
 from llmdata.clean.extractor import features, model
 
-INNER_FOLDS = 5
-TREES = 200
-DEPTH = 6
-BREADTH = 0.8
+INNER_FOLDS = 4
+FIRST_TREES, SECOND_TREES = 150, 300
+DEPTH = 5
+BREADTH = 0.85
 THREADS = 2  # part of the result: sums of floats are taken in another order by another number
 LEAST = {"names": 6, "words": 6, "phrases": 4}
 """On how many sites a token must occur to be known."""
@@ -48,10 +48,10 @@ def fit(examples: Sequence[Example], log: Callable[[str], None] = lambda line: N
     first_rows = _matrix(hinted, first_names)
     opinion = np.empty(len(target))
     for k in range(INNER_FOLDS):
-        trees = _trees(first_rows[rows != k], target[rows != k], weight[rows != k])
+        trees = _trees(first_rows[rows != k], target[rows != k], weight[rows != k], FIRST_TREES)
         opinion[rows == k] = trees.predict(first_rows[rows == k].T)
         log(f"first ensemble, inner fold {k + 1} of {INNER_FOLDS}")
-    first = _trees(first_rows, target, weight)
+    first = _trees(first_rows, target, weight, FIRST_TREES)
 
     contexts, start = [], 0
     for example in examples:
@@ -59,7 +59,7 @@ def fit(examples: Sequence[Example], log: Callable[[str], None] = lambda line: N
         contexts.append(features.context(example.described, opinion[start:end]))
         start = end
     second_names = first_names + tuple(contexts[0])
-    second = _trees(np.hstack([first_rows, _matrix(contexts, tuple(contexts[0]))]), target, weight)
+    second = _trees(np.hstack([first_rows, _matrix(contexts, tuple(contexts[0]))]), target, weight, SECOND_TREES)
     log("second ensemble")
     first, first_names = _without_idle(first, first_names)
     second, second_names = _without_idle(second, second_names)
@@ -83,13 +83,13 @@ def _matrix(columns: Sequence[dict[str, np.ndarray]], names: Sequence[str]) -> n
     return np.concatenate([np.array([part[name] for name in names], np.float32).T for part in columns])
 
 
-def _trees(rows: np.ndarray, target: np.ndarray, weight: np.ndarray) -> model.Trees:
-    """Boosted oblivious trees whose target is the share of a block that is main text."""
+def _trees(rows: np.ndarray, target: np.ndarray, weight: np.ndarray, number: int) -> model.Trees:
+    """`number` boosted oblivious trees whose target is the share of a block that is main text."""
     with TemporaryDirectory() as folder:
         fitted = CatBoost(
             {
                 "loss_function": "CrossEntropy",
-                "iterations": TREES,
+                "iterations": number,
                 "depth": DEPTH,
                 "learning_rate": 0.1,
                 "l2_leaf_reg": 5,
@@ -165,8 +165,8 @@ def _count_tokens(examples: Sequence[Example]) -> Counts:
             for token in features.name_tokens(page.path_names[path]):
                 add("names", token, good[path], total[path])
         for text, part in zip(page.texts, share.tolist(), strict=True):
-            if len(text) < 160:
-                for word in features.first_words(text):
+            if len(text) < features.LONG:
+                for word in set(features.first_words(text)):
                     add("words", word, part, 1)
             if len(text) <= features.PHRASE:
                 add("phrases", text.lower(), part, 1)

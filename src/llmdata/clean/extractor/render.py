@@ -16,6 +16,7 @@ from llmdata.clean.extractor.blocks import BIT, Page
 _FRAGMENT = 60  # characters; what is longer is a paragraph wherever it stands
 _LONGEST_CELL = 300  # a longer one is no data but layout
 _LONGEST_ITEM = 1_000  # a longer one is a post or a card, and no item of a list
+_DEEPEST = 8  # levels of indentation
 _APART = BIT["heading"] | BIT["pre"]
 
 
@@ -34,7 +35,7 @@ class _Place(NamedTuple):
 
 def render(page: Page, kept: Sequence[int]) -> str:
     """The text of the blocks `kept` (indices in reading order)."""
-    places = _places(page)
+    places = _places(page, max((page.containers[block] for block in kept), default=-1) + 1)
     out: list[str] = []
     last = last_item = -1
     position = 0
@@ -52,7 +53,7 @@ def render(page: Page, kept: Sequence[int]) -> str:
         if text is None:
             text = page.texts[block]
             if item >= 0 and not page.masks[block] & _APART:
-                margin = "  " * (places[item].indent - 1)
+                margin = "  " * min(places[item].indent - 1, _DEEPEST)
                 first = item != last_item and page.path_tags[page.container_paths[item]] == "li"
                 text = (margin + ("- " if first else "  ") + text).replace("\n", f"\n{margin}  ")
         if out:
@@ -101,13 +102,14 @@ def _row(page: Page, blocks: Sequence[int], places: list[_Place]) -> str | None:
     return " | ".join(" ".join(part) for part in parts.values())
 
 
-def _places(page: Page) -> list[_Place]:
-    """The place of each container."""
+def _places(page: Page, number: int) -> list[_Place]:
+    """The places of the first `number` containers."""
     before = [0, *accumulate(map(len, page.texts))]
     tags = [tag if tag in _TELLING else "" for tag in page.path_tags]
     places: list[_Place] = []
     nowhere = _Place()
-    for container, (parent, path) in enumerate(zip(page.container_parents, page.container_paths, strict=True)):
+    for container in range(number):
+        parent, path = page.container_parents[container], page.container_paths[container]
         place = places[parent] if parent >= 0 else nowhere
         if tag := tags[path]:
             if tag in ("li", "dd", "dt"):
