@@ -155,7 +155,7 @@ class BpeEncoding(Encoding):
         return pack([self._encode_bulk(text) for text in texts])
 
     def _encode_bulk(self, text: bytes) -> Sequence[int] | Ids:
-        if self.bulk is None or re.search(_NEW, text.decode()):
+        if self.bulk is None or (not text.isascii() and re.search(_NEW, text.decode())):
             return self.encode(text.decode())
         return self._ranks_of(self.bulk.encode(text))
 
@@ -183,7 +183,9 @@ class BpeEncoding(Encoding):
         return {rank: token for token, rank in self.ranks.items()} | names
 
     def token_bytes(self, token: int) -> bytes:
-        return self.decode_bytes([token])
+        if token not in self._bytes:
+            raise self._missing(token)
+        return self._bytes[token]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         table = self._bytes

@@ -112,13 +112,27 @@ def _texts(table: pa.Table, rows: range, piece: Piece, first: int) -> Texts:
     def column(name: str) -> Any:
         if name not in table.column_names:
             return pa.array([""] * len(table), pa.string())
-        found = table.column(name).cast(pa.string()).combine_chunks()
+        found = _as(table.column(name), pa.string())
         return pa.array([value or "" for value in found.to_pylist()], pa.string()) if found.null_count else found
 
-    ids = column("id")  # functions of pyarrow.compute would import pandas
+    ids = column("id")
     if not all(names := ids.to_pylist()):
         ids = pa.array([name or digest_id(piece.path, first + at) for at, name in enumerate(names)])
-    return Texts(rows, ids, column("url"), table.column(piece.text_column).cast(pa.large_string()).combine_chunks())
+    return Texts(rows, ids, column("url"), _as(table.column(piece.text_column), pa.large_string()))
+
+
+def _as(column: pa.ChunkedArray, kind: pa.DataType) -> Any:
+    """`column` in one piece and as `kind`, without pyarrow.compute, which takes as long to import as all the rest."""
+    import numpy as np
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    if whole.type == kind:
+        return whole
+    width = np.int64 if kind == pa.large_string() else np.int32
+    valid, ends, data = whole.buffers()
+    bounds = np.frombuffer(ends, np.int32 if pa.types.is_string(whole.type) else np.int64).astype(width)
+    return pa.Array.from_buffers(kind, len(whole), [valid, pa.py_buffer(bounds), data], offset=whole.offset)
 
 
 def _of_documents(items: Iterable[tuple[int, Document | Rejection]], rejections: list[Rejection]) -> Iterator[Texts]:

@@ -29,6 +29,7 @@ from llmdata.storage.encoding_kinds import (
 from llmdata.storage.encoding_names import PATTERNS, resolve_pattern
 from llmdata.storage.inputs import Piece, plan_pieces, refuse_pages
 from llmdata.storage.place import Place
+from llmdata.tokenizer.ahead import reading_ahead
 from llmdata.tokenizer.config import TokenizerConfig
 from llmdata.tokenizer.files import FILES, level_json, save_encoding
 from llmdata.tokenizer.inputs import describe_changes, describe_inputs, hash_bound
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 STATS = "stats.json"
 PATTERN = "cl100k"
 STAGE = "tokenizer"
+_BUFFER = 2048
+"""Texts that rustbpe takes at a time; while it counts them, the next are read."""
 HELD = 2_000_000
 """Bytes of text that are kept to measure the tokenizer on."""
 
@@ -151,10 +154,9 @@ class Corpus:
             raise InputError(f"{where}: no text to train a tokenizer on, {self.documents} documents, all empty")
 
     def texts(self) -> Iterator[str]:
-        """The same, one by one, and cut where runs of blanks are too long for a pattern that looks ahead."""
+        """The same, one by one."""
         for batch in self.batches():
-            for text in batch.to_pylist():
-                yield from cut_runs(text)
+            yield from batch.to_pylist()
 
     def _hold(self, key: int, text: str, size: int) -> None:
         """Keep the texts of the smallest hashes: a sample that does not depend on their order."""
@@ -185,18 +187,26 @@ def _train_bpe(corpus: Corpus, config: TokenizerConfig) -> Encoding:
     pattern, name = resolve_pattern(config.pattern or PATTERN)
     trainer = rustbpe.Tokenizer()
     size = config.vocab_size - len(config.special_tokens)
-    texts, counted = corpus.texts(), pattern
-    if name is not None:
-        texts = (text for batch in corpus.batches() for text in mark(batch, name).to_pylist())
-        counted = without_lookahead(name)
     try:
-        trainer.train_from_iterator(texts, size, buffer_size=1024, pattern=counted)
+        with reading_ahead(_texts_for(corpus, name)) as batches:
+            texts = (text for batch in batches for text in batch)
+            counted = pattern if name is None else without_lookahead(name)
+            trainer.train_from_iterator(texts, size, buffer_size=_BUFFER, pattern=counted)
     except ValueError as error:
         raise ConfigError(f"pattern {pattern}: not a regular expression: {error}") from None
     except BaseException as error:
         raise panic_as_error(error, pattern) from None
     ranks = {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}
     return BpeEncoding(ranks, pattern, _special_ids(config.special_tokens, len(ranks)))
+
+
+def _texts_for(corpus: Corpus, name: str | None) -> Iterator[list[str]]:
+    """Texts as the pattern `name`, or one of the user's own, takes them."""
+    for batch in corpus.batches():
+        if name is not None:
+            yield mark(batch, name).to_pylist()
+        else:
+            yield [part for text in batch.to_pylist() for part in cut_runs(text)]
 
 
 def _train_words(corpus: Corpus, config: TokenizerConfig) -> Encoding:
