@@ -75,6 +75,15 @@ CASES: list[tuple[str, Callable[[Site], Page], str, str]] = [
     ("broken chunks", lambda _: once(HEAD + CHUNKED + b"zz\r\nshort"), "errors", "incomplete"),
     ("cut chunks", lambda _: once(HEAD + CHUNKED + b"10\r\nshort"), "errors", "incomplete"),
     ("gzip bomb", lambda _: (200, {"Content-Encoding": "gzip"}, bomb(10_000)), "errors", "decompression_bomb"),
+    ("HTTP/0.9", lambda _: once(b"<html>hello"), "errors", "bad_response"),
+    ("interim flood", lambda _: endless(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"), "errors", "page_timeout"),
+    ("cookie flood", lambda _: once(HEAD + b"Set-Cookie: a=b\r\n" * 5000 + b"\r\n"), "errors", "bad_response"),
+    ("two lengths", lambda _: once(HEAD + b"Content-Length: 3\r\nContent-Length: 7\r\n\r\n"), "errors", "bad_response"),
+    ("huge chunk", lambda _: once(HEAD + CHUNKED + b"ffffffffffffffff\r\nabc"), "errors", "incomplete"),
+    ("endless chunk size", lambda _: endless(HEAD + CHUNKED + b"3;", b"x" * 1000), "errors", "bad_response"),
+    ("no such page, broken", lambda _: once(b"HTTP/1.1 404 No\r\n" + CHUNKED + b"zz\r\nshort"), "errors", "http_404"),
+    ("endless error", lambda _: endless(b"HTTP/1.1 410 Gone\r\n\r\n", b"x" * 1000), "errors", "http_410"),
+    ("encoded twice", lambda _: (200, {"Content-Encoding": "gzip, gzip"}, bomb(1)), "errors", "bad_encoding"),
     ("not gzip", lambda _: (200, {"Content-Encoding": "gzip"}, "plain"), "errors", "bad_encoding"),
     ("odd encoding", lambda _: (200, {"Content-Encoding": "zstd"}, "plain"), "errors", "bad_encoding"),
     ("picture", lambda _: (200, {"Content-Type": "image/png"}, MEGABYTE), "left_out", "content_type"),
@@ -83,6 +92,7 @@ CASES: list[tuple[str, Callable[[Site], Page], str, str]] = [
     ("to a file", lambda _: (302, {"Location": "file:///etc/passwd"}, ""), "left_out", "redirect_no_location"),
     ("out of scope", lambda _: (302, {"Location": "http://192.168.0.1/"}, ""), "left_out", "redirect_scope"),
     ("always 503", lambda _: (503, {"Retry-After": "soon"}, ""), "errors", "http_503"),
+    ("no number", lambda _: (503, {"Retry-After": "\xb2"}, ""), "errors", "http_503"),
     ("come back tomorrow", lambda _: (429, {"Retry-After": "86400"}, ""), "errors", "http_429"),
 ]  # fmt: skip
 
@@ -211,3 +221,36 @@ def test_pages_that_are_no_html(tmp_path: Path) -> None:
     assert result.pages == len(pages)
     assert result.errors == {}
     archives.check(tmp_path)
+
+
+def test_interim_answers_are_passed_over(tmp_path: Path) -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 20
+    with serving({"/": once(interim + HEAD + b"Content-Length: 5\r\n\r\nfinal")}) as site:
+        assert run(tmp_path, site, robots=False, honour=[]).pages == 1
+    (response,) = (record for record in archives.records(tmp_path) if record.rec_type == "response")
+    assert (response.http_headers.get_statuscode(), response.payload) == ("200", b"final")
+
+
+def test_odd_links_are_followed_as_browsers_do_or_not_at_all(tmp_path: Path) -> None:
+    with serving({}) as taken:
+        port = taken.address.rpartition(":")[2]
+    odd = ["/" + "y" * 400_000, f"http://{'h' * 400_000}.invalid/", "http://[fe80::1%25eth0]/", "http://a b/", "//"]
+    odd += ["http://169.254.169.254/", "http://[::ffff:10.0.0.1]/", "http://2130706433/x", "http://bücher.invalid/ü"]
+    with serving({"/a": page(text="a")}) as site:
+        seed_port = site.address.rpartition(":")[2]
+        own = [f"http://user:word@127.0.0.1:{seed_port}/a", f"http://127.1:{seed_port}/a", f"http://127.0.0.1:{port}/"]
+        pages: dict[str, Page] = {"/odd": page(*odd, *own)}
+        with serving(pages) as start:
+            result = run(tmp_path, start, "/odd", scope="any", contact="me@example.org", retries=0)
+    assert result.pages == 1
+    assert result.not_followed == {"url_too_long": 1}
+    # 127.0.0.1 by three ports, of which none is the seed's, and three addresses within.
+    assert result.left_out == {"private_address": 5}
+    assert set(result.errors) == {"robots_dns"}
+
+
+@pytest.mark.parametrize("delay", ["nan", "inf", "1e999", "-5", "9" * 400, "²"])
+def test_a_crawl_delay_that_is_no_number_of_seconds(tmp_path: Path, delay: str) -> None:
+    with serving({"/robots.txt": f"User-agent: *\nCrawl-delay: {delay}\n", "/": page()}) as site:
+        result = run(tmp_path, site)
+    assert (result.pages, result.left_out) in ((1, {}), (0, {"crawl_delay": 1}))

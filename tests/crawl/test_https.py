@@ -125,3 +125,17 @@ def test_a_proxy_that_refuses_is_an_error_by_name(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("no_proxy", "")
         with pytest.raises(InputError, match=r"robots_proxy"):
             run(tmp_path, "https://127.0.0.1:9/", use_proxies=True)
+
+
+def test_redirects_lead_from_one_scheme_to_the_other_and_back(
+    tmp_path: Path, certificate: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    plain: dict[str, Page] = {"/end": page()}
+    secure: dict[str, Page] = {}
+    with serving(plain) as http, serving(secure, tls=tls) as https:
+        plain["/"] = (302, {"Location": https.url("/x")}, "")
+        secure["/x"] = (307, {"Location": http.url("/end")}, "")
+        result = run(tmp_path, http.url("/"), scope="any", contact="a@example.org", allow_private=True)
+    assert (result.pages, result.redirects, result.errors) == (1, 2, {})
+    archives.check(tmp_path)

@@ -80,9 +80,9 @@ class Answer:
 
     @property
     def media_type(self) -> str:
-        """Of the Content-Type, in lower case and without parameters; empty if none was sent."""
+        """Of the (first) Content-Type, in lower case and without parameters; empty if none was sent."""
         declared = next((value for name, value in self.headers if name.lower() == "content-type"), "")
-        return declared.partition(";")[0].strip().lower()
+        return declared.partition(";")[0].partition(",")[0].strip().lower()
 
     @property
     def is_sitemap(self) -> bool:
@@ -273,8 +273,18 @@ class Transport(HTTPAdapter):
         }
 
 
+class _Response(http.client.HTTPResponse):
+    """Passes over all interim answers (103 Early Hints), as RFC 9110, section 15.2 asks, and not over 100 alone."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, http.client.CONTINUE if 101 < status < 200 else status, reason
+
+
 class _Checked:
     """Mixed into urllib3's connections."""
+
+    response_class = _Response
 
     policy: AddressPolicy
     watchdog: Watchdog
@@ -338,7 +348,7 @@ def retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, which holds seconds or a date."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value.strip()[:9])
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
