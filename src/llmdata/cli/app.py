@@ -13,6 +13,7 @@ from llmdata.cli import (
     clean,
     crawl,
     dedup,
+    estimate,
     export,
     generate,
     inspect,
@@ -64,6 +65,7 @@ def _options(
 
 
 app.command()(run.run)
+app.command()(estimate.estimate)
 app.command()(submit.submit)
 app.command()(crawl.crawl)
 app.command()(clean.clean)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from llmdata.dedup.shuffle import Shuffle
@@ -127,14 +126,15 @@ def stage_state(name: str, config: CleanConfig) -> dict[str, Any]:
     if others:
         state["config"]["by_language"] = {language: one.model_dump(mode="json") for language, one in others.items()}
     if hasattr(stage, "files"):
-        files = [path for one in (section, *others.values()) for path in stage.files(one)]
-        state["files"] = [[path.name, _sha256(path, path.stat().st_mtime_ns)] for path in files]
+        files = [Place.of(file) for one in (section, *others.values()) for file in stage.files(one)]
+        if files:
+            state["files"] = [[place.name, _sha256(str(place), place.stamp())] for place in files]
     return state
 
 
 @cache
-def _sha256(path: Path, modified: int) -> str:
-    return sha256_of(Place.of(path))
+def _sha256(address: str, stamp: str) -> str:
+    return sha256_of(Place.of(address))
 
 
 def _class(address: str) -> Any:

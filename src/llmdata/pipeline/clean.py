@@ -37,15 +37,23 @@ class CleanResult:
     fresh: bool
 
 
-def run_clean(out: Place, config: CleanConfig, session: Session, *, rerun: bool = False, base: str = "") -> CleanResult:
-    """Run the chain of `config` over `config.input` into the folder `out`.
+def run_clean(
+    out: Place,
+    config: CleanConfig,
+    session: Session,
+    *,
+    rerun: bool = False,
+    base: str = "",
+    pieces: list[Piece] | None = None,
+) -> CleanResult:
+    """Run the chain of `config` over `config.input`, or over those `pieces` of it, into the folder `out`.
 
     What an earlier run finished is kept if it was made from the same inputs with the same settings. If not, `rerun`
     decides: raise ChangedError, or make the changed stages and all that follows anew. `base` is cut off the front of
     input paths where they are recorded.
     """
     began = time.monotonic()
-    pieces = _plan_input(config)
+    pieces = plan_input(config) if pieces is None else pieces
     state = _state(config, pieces, base)
     manifest.check_stage(out, "clean")
     before = manifest.stamp_of(out)
@@ -112,7 +120,7 @@ class PassPlan:
 def plan_clean(out: Place, config: CleanConfig, *, base: str = "") -> list[PassPlan]:
     """What `run_clean` would do, without doing it."""
     plans = []
-    pieces = _plan_input(config)
+    pieces = plan_input(config)
     chain = passes(config.stages, config.keep == "all")
     stamp = manifest.stamp_of(out) or {}
     if stamp.get("finished") and stamp["state"] == _state(config, pieces, base) and _is_whole(out, chain[-1], stamp):
@@ -134,7 +142,8 @@ def plan_clean(out: Place, config: CleanConfig, *, base: str = "") -> list[PassP
     return plans
 
 
-def _plan_input(config: CleanConfig) -> list[Piece]:
+def plan_input(config: CleanConfig) -> list[Piece]:
+    """The pieces of the input: the tasks of the first pass. Raises ConfigError if the chain is not for them."""
     if not config.input:
         raise ConfigError("there is no input: name files or folders, or set clean.input in the recipe")
     pieces = plan_pieces(

@@ -88,6 +88,12 @@ def open_parquet(stream: IO[bytes], name: str) -> pq.ParquetFile:
         raise InputError(f"{name}: not a whole Parquet file: {error}") from None
 
 
+def row_groups(place: Place) -> int:
+    """How many row groups the file has."""
+    with place.open() as stream:
+        return int(open_parquet(stream, str(place)).metadata.num_row_groups)
+
+
 def read_batches(place: Place, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a file in batches of at most BATCH_ROWS; raises InputError naming the file and what is wrong."""
     import pyarrow as pa
