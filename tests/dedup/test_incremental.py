@@ -83,6 +83,26 @@ def test_other_methods(tmp_path: Path, method: str) -> None:
     assert list(gone(tmp_path / "b")) == ["again"]
 
 
+@pytest.mark.parametrize("method", ["exact", "lines"])
+def test_an_earlier_run_that_has_changed_is_noticed(tmp_path: Path, method: str) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    new = write(tmp_path / "new.jsonl", {"x": "one", "y": "two"})
+    against = ("--method", method, "--against", str(first), *SHORT)
+    assert dedup(write(tmp_path / "old.jsonl", {"a": "one"}), first, "--method", method, *SHORT)[0] == 0
+    assert dedup(new, second, *against)[0] == 0
+    assert kept(second) == ["y"]
+    assert "nothing to do" in dedup(new, second, *against)[1]
+    assert dedup(write(tmp_path / "old.jsonl", {"a": "two"}), first, "--method", method, *SHORT, "--rerun")[0] == 0
+    code, said = dedup(new, second, *against)
+    assert (code, f"a file that {METHOD[method]} reads has changed" in " ".join(said.split())) == (2, True)
+    assert dedup(new, second, *against, "--rerun")[0] == 0
+    assert kept(second) == ["x"]
+
+
+SHORT = ("--set", "dedup.line_dedup.min_sentences=0")
+METHOD = {"exact": "exact_dedup", "lines": "line_dedup"}
+
+
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", EARLIER)
     assert dedup(source, tmp_path / "a", "--set", "dedup.minhash.seed=2")[0] == 0

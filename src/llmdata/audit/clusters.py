@@ -24,12 +24,14 @@ class Cluster:
 
 
 def largest_clusters(source: Source, count: int, members: int) -> list[Cluster]:
-    """The `count` largest clusters, each with up to `members` of its documents.
+    """The `count` largest clusters, each with up to `members` of its documents; none where nothing was rejected.
 
-    Raises InputError where there is nothing to tell clusters from.
+    Raises InputError if `source` is not what a clean chain made.
     """
+    if source.kind not in ("run", "clean") or not (source.files or source.rejected):
+        raise InputError(f"{source.place}: --clusters reads a run or a folder that `llmdata clean` or `dedup` made")
     if not source.rejected:
-        raise InputError(f"{source.place}: --clusters reads a run or a clean folder with rejected documents on disk")
+        return []
     tables = Tables(source)
     duplicates = f"reason = 'duplicate' AND starts_with(detail, '{_PREFIX}')"
     found = tables.records(

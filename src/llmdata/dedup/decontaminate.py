@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -32,8 +31,9 @@ class DecontaminateConfig(Section):
     """Which evaluation sets must not be in the documents."""
 
     sets: list[str] = []
-    """Files of evaluation sets: Parquet or JSON lines (each row an item, each of its strings by itself), or text (each
-    paragraph between blank lines an item). JSON lines and text may be compressed. A set's name is its file's."""
+    """Files of evaluation sets, on the disk or at any fsspec address: Parquet or JSON lines (each row an item, each of
+    its strings by itself), or text (each paragraph between blank lines an item). JSON lines and text may be compressed.
+    A set's name is its file's."""
     columns: list[str] = []
     """Columns of Parquet and JSON lines that are read (`question`); without, all that hold text."""
     n_grams: int = Field(13, ge=2, le=100)
@@ -55,13 +55,13 @@ class Decontaminate:
     version = 1
 
     @staticmethod
-    def files(config: DecontaminateConfig) -> list[Path]:
+    def files(config: DecontaminateConfig) -> list[Place]:
         """The sets; their content is part of what makes a finished task."""
-        paths = [Path(name) for name in config.sets]
-        for path in paths:
-            if not path.is_file():
-                raise ConfigError(f"decontaminate.sets: there is no file {path}")
-        return paths
+        places = [Place.of(name) for name in config.sets]
+        for place in places:
+            if not place.exists() or place.is_dir():
+                raise ConfigError(f"decontaminate.sets: there is no file {place}")
+        return places
 
     def __init__(self, config: DecontaminateConfig) -> None:
         if not config.sets:
@@ -147,8 +147,9 @@ class _Index:
             pending.clear()
 
         for name in config.sets:
-            for number, texts in enumerate(_items(Place.of(name), config.columns), 1):
-                items.append((Path(name).name, number))
+            place = Place.of(name)
+            for number, texts in enumerate(_items(place, config.columns), 1):
+                items.append((place.name, number))
                 pending += [(len(items) - 1, text) for text in texts]
                 if len(pending) >= _BATCH:
                     flush()

@@ -19,7 +19,7 @@ import numpy as np
 
 from llmdata.dedup.config import LineDedupConfig, ParagraphDedupConfig, PassageDedupConfig, SpanDedupConfig
 from llmdata.dedup.rank import ranks, scope_salts
-from llmdata.dedup.shuffle import DUPLICATE, Verdicts
+from llmdata.dedup.shuffle import DUPLICATE, Verdicts, earlier_drops
 from llmdata.dedup.words import mix, shingles
 from llmdata.document import Document, Rejection
 from llmdata.storage.place import Place
@@ -59,6 +59,11 @@ class PassageDedup:
     config: PassageDedupConfig
     length = 1
     """Units in a passage."""
+
+    @classmethod
+    def files(cls, config: PassageDedupConfig) -> list[Place]:
+        """What was found by earlier runs that are compared: part of what makes this one's results."""
+        return earlier_drops(config, cls.name)
 
     @cached_property
     def schema(self) -> pa.Schema:

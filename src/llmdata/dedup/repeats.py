@@ -62,10 +62,11 @@ def resolve(shuffle: PassageDedup, keys: Place, out: Place, session: Session) ->
     ]
     edges = run_steps(tasks, units, memory, session, f"{shuffle.name} keys")
     stage = f"{shuffle.name} passages"
-    session.progress.start(stage, None, "documents")
+    session.progress.start(stage, 1, "steps")
     with sorter(out, shuffle.config.memory - PROCESS, session.workers) as sort:
         outputs, touched = _write_drops(shuffle, parts, edges, sort, out)
     Manifest("drops", fingerprint, inputs, outputs, cost=cost(began)).save(out)
+    session.progress.advance(stage, 1)
     session.progress.finish(stage, documents=parts.offsets[-1] - parts.first, changed=touched)
     tidy(out, names, buckets)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmdata.dedup.clusters import UnionFind
-from llmdata.dedup.shuffle import DocumentShuffle, Shuffle, drops_schema
+from llmdata.dedup.shuffle import DocumentShuffle, Shuffle, clean_folder, drops_schema, shuffle_folder
 from llmdata.dedup.sort import THREAD, Sorter, remove_spills, sorter
 from llmdata.dedup.steps import PROCESS, READ_ROWS, EdgeTask, cost, first_and_others, read_edges, run_steps
 from llmdata.dedup.verify import Verifier
@@ -105,14 +105,9 @@ def _in_order(folder: Place) -> list[Place]:
 
 def earlier_keys(run: Place, shuffle: Shuffle) -> Place:
     """The folder of keys that an earlier run of this stage left; raises ConfigError if they cannot be compared."""
-    clean = run / "clean" if (run / "clean").is_dir() else run
-    keys = clean / "dedup" / shuffle.name / "keys"
-    stamp = manifest.stamp_of(clean) or {}
-    if not keys.is_dir() or not stamp.get("finished"):
-        raise ConfigError(
-            f"{shuffle.name}.against: {run} holds no keys of a finished {shuffle.name} (with `keep: final` they are "
-            "removed)"
-        )
+    keys = shuffle_folder(run, shuffle.name) / "keys"
+    stamp = manifest.stamp_of(clean_folder(run))
+    assert stamp is not None  # shuffle_folder has looked
     found = next(stage for stage in stamp["state"]["stages"] if stage["stage"] == shuffle.name)
     ours = shuffle.config.model_dump(mode="json")
     changed = [key for key, value in ours.items() if key not in _OWN and found["config"].get(key) != value]
@@ -181,7 +176,7 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
     ]
     edges = run_steps(tasks, documents * len(tasks), shuffle.config.memory, session, f"{shuffle.name} keys")
     stage = f"{shuffle.name} clusters"
-    session.progress.start(stage, None, "documents")
+    session.progress.start(stage, 1, "steps")
     sets = UnionFind(documents)
     for place in edges:
         for left, right in read_edges(place):
@@ -189,6 +184,7 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
     with sorter(out, memory, session.workers) as sort:
         outputs, dropped = _write_drops(shuffle, parts, sets, sort, out)
     Manifest("drops", fingerprint, inputs, outputs, cost=cost(began)).save(out)
+    session.progress.advance(stage, 1)
     session.progress.finish(stage, documents=documents - parts.first, duplicates=dropped)
     tidy(out, {place.name for place in parts.own}, len(shuffle.bands))
 

@@ -14,6 +14,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from llmdata.document import Document, Rejection
+from llmdata.errors import ConfigError
+from llmdata.storage import manifest
 from llmdata.storage.place import Place
 
 if TYPE_CHECKING:
@@ -67,6 +69,11 @@ class DocumentShuffle(ABC):
     verify: float | None = None
     """Drop a document only if it is as similar (Jaccard, by the sets in column `shingles`) to the one that stays."""
 
+    @classmethod
+    def files(cls, config: ShuffleConfig) -> list[Place]:
+        """What was found by earlier runs that are compared: part of what makes this one's results."""
+        return earlier_drops(config, cls.name)
+
     @property
     @abstractmethod
     def schema(self) -> pa.Schema: ...
@@ -81,6 +88,30 @@ class DocumentShuffle(ABC):
 
     def load(self, drops: Place) -> Verdicts:
         return load_drops(drops, self.name)
+
+
+def earlier_drops(config: ShuffleConfig, stage: str) -> list[Place]:
+    """For each earlier run that `config` names, the manifest of its drops, which covers its keys too.
+
+    Raises ConfigError if there is none.
+    """
+    return [manifest.path_of(shuffle_folder(Place.of(run), stage), "drops") for run in config.against]
+
+
+def shuffle_folder(run: Place, stage: str) -> Place:
+    """Where a finished run keeps keys and drops of a shuffle; raises ConfigError if it does not."""
+    clean = clean_folder(run)
+    folder = clean / "dedup" / stage
+    if not (folder / "keys").is_dir() or not (manifest.stamp_of(clean) or {}).get("finished"):
+        raise ConfigError(
+            f"{stage}.against: {run} holds no keys of a finished {stage} (with `keep: final` they are removed)"
+        )
+    return folder
+
+
+def clean_folder(run: Place) -> Place:
+    """Of a run or a clean folder: the clean folder."""
+    return run / "clean" if (run / "clean").is_dir() else run
 
 
 @cache

@@ -40,12 +40,12 @@ class Manifest:
 
     def save(self, folder: Place) -> None:
         """Write into the stage folder's manifests, as the last act of the task."""
-        _path(folder, self.task).write_json(asdict(self))
+        path_of(folder, self.task).write_json(asdict(self))
 
 
 def find(folder: Place, task: str) -> Manifest | None:
     """The manifest of `task` in the stage folder `folder`, or None if it has not finished."""
-    path = _path(folder, task)
+    path = path_of(folder, task)
     return _read(path) if path.exists() else None
 
 
@@ -77,10 +77,11 @@ def manifests(folder: Place) -> Iterator[Manifest]:
 
 def forget(folder: Place, task: str) -> None:
     """Remove the manifest of `task`, so that it runs anew."""
-    _path(folder, task).remove()
+    path_of(folder, task).remove()
 
 
-def _path(folder: Place, task: str) -> Place:
+def path_of(folder: Place, task: str) -> Place:
+    """Where the manifest of `task` lies."""
     return folder / PRIVATE / "tasks" / f"{task}.json"
 
 
