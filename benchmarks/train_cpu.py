@@ -97,7 +97,7 @@ def trainer(folder: Place, data: np.ndarray, batch: int, threads: int, compiled:
     path = folder / "tokens" / "train.bin"
     path.write_bytes(token_shards.header(data.dtype, len(data)) + data.tobytes())
     shard = Shard("train.bin", len(data), sha256_of(path), path.size())
-    index = TokenIndex(encoding.digest, VOCABULARY, 63, "uint16", "llm.c", {"train": Split(len(data), 1, 1, [shard])})
+    index = TokenIndex(encoding.digest, VOCABULARY, 63, "uint16", "llmc", {"train": Split(len(data), 1, 1, [shard])})
     config = TrainConfig.model_validate(
         {
             "model": shape,

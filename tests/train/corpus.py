@@ -39,7 +39,7 @@ def write_tokens(folder: Place, documents: list[str]) -> TokenIndex:
             write_shard(folder, f"{split}-{i:05d}.bin", part) for i, part in enumerate((ids[:cut], ids[cut:])) if part
         ]
         splits[split] = Split(len(ids), len(texts), sum(len(text.encode()) for text in texts), shards)
-    index = TokenIndex(encoding.digest, encoding.n_vocab, encoding.eot, "uint16", "llm.c", splits)
+    index = TokenIndex(encoding.digest, encoding.n_vocab, encoding.eot, "uint16", "llmc", splits)
     index.save(folder)
     return index
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmdata.errors import ConfigError
-from llmdata.train.data import Batches, Position, TokenText, evaluation_windows, permuted
+from llmdata.errors import ConfigError, InputError
+from llmdata.train.data import Batches, Position, TokenText, Windows, evaluation_windows, permuted
 
 
 @given(count=st.integers(1, 3000), seed=st.integers(0, 2**64 - 1))
@@ -39,9 +41,9 @@ def test_reading_over_seams(length: int, cuts: list[int], start: int, n: int) ->
 
 
 def test_an_epoch_predicts_each_token_at_most_once_and_leaves_out_less_than_two_windows() -> None:
-    batches = Batches(text(1000, 300, 301), 16, 1, Position(seed=3))
+    batches = Batches([Windows(text(1000, 300, 301), 16, Position(seed=3))], 1)
     seen: list[int] = []
-    while batches.position.epoch == 0:
+    while batches.positions[0].epoch == 0:
         seen += batches.next()[0, 1:].tolist()
     assert len(seen) == len(set(seen))
     assert len(seen) > 1000 - 2 * 16
@@ -51,7 +53,7 @@ def test_an_epoch_predicts_each_token_at_most_once_and_leaves_out_less_than_two_
 @pytest.mark.parametrize("sequences", [1, 3, 7, 100])
 def test_the_stream_does_not_depend_on_the_batch(sequences: int) -> None:
     def stream(size: int) -> list[list[int]]:
-        batches = Batches(text(700), 16, size, Position(seed=5))
+        batches = Batches([Windows(text(700), 16, Position(seed=5))], size)
         rows: list[list[int]] = []
         while len(rows) < 200:
             rows += batches.next().tolist()
@@ -60,13 +62,41 @@ def test_the_stream_does_not_depend_on_the_batch(sequences: int) -> None:
     assert stream(sequences) == stream(2)
 
 
+def mixed(sequences: int = 5) -> Batches:
+    """Three parts of the first source to one of the second, whose tokens are from 10,000 on."""
+    second = TokenText([np.arange(10_000, 10_300, dtype=np.uint16)])
+    return Batches(
+        [Windows(text(700), 16, Position(seed=5)), Windows(second, 16, Position(seed=6))], sequences, (3.0, 1.0)
+    )
+
+
+def test_sources_are_mixed_exactly_whatever_the_batch() -> None:
+    def stream(size: int) -> list[list[int]]:
+        batches, rows = mixed(size), []
+        while len(rows) < 240:
+            rows += batches.next().tolist()
+        return rows[:240]
+
+    rows = stream(5)
+    assert stream(1) == stream(12) == rows
+    shares = [sum(row[0] >= 10_000 for row in rows[:n]) for n in range(4, 240, 4)]
+    assert shares == [n // 4 for n in range(4, 240, 4)]
+
+
+def test_a_token_beyond_the_vocabulary_is_named() -> None:
+    with pytest.raises(InputError, match=r"token 99 .* vocabulary of 90"):
+        TokenText([np.array([3, 99], dtype=np.uint16)], 90).windows([0], 2)
+
+
 def test_going_on_from_a_position() -> None:
-    batches = Batches(text(700), 16, 5, Position(seed=5))
+    batches = mixed()
     whole = [batches.next().tolist() for _ in range(30)]
-    again = Batches(text(700), 16, 5, Position(seed=5))
+    again = mixed()
     for _ in range(17):
         again.next()
-    resumed = Batches(text(700), 16, 5, Position(**again.position.as_dict()))
+    resumed = mixed()
+    resumed.next()
+    resumed.seek([Position(**asdict(position)) for position in again.positions])
     assert [resumed.next().tolist() for _ in range(13)] == whole[17:]
 
 
@@ -85,4 +115,4 @@ def test_evaluating_some_spreads_over_the_split() -> None:
 
 def test_too_little_text_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match="shorter context"):
-        Batches(text(17), 16, 1, Position(0))
+        Windows(text(17), 16, Position(0))

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.attention.flex_attention import BlockMask
 
 from llmdata.train.config import PRESETS, ModelConfig, RopeScaling
-from llmdata.train.model import Decoder, cross_entropy, rope_table
+from llmdata.train.model import Decoder, block_mask, cross_entropy, rope_table
 from llmdata.train.replicas import Replicas
 
 PUBLISHED = {
@@ -201,3 +202,40 @@ def test_rope_scaling_is_llama_3s() -> None:
     between = (wavelength > 2048) & (wavelength < 8192)
     assert between.any()
     assert ((angle[1] < angle[0]) & (angle[1] > angle[0] / 8))[between].all()
+
+
+@pytest.mark.parametrize("length", [40, 128, 300])
+def test_block_masks_let_a_token_see_its_document_so_far(length: int) -> None:
+    """FlexAttention's mask, made block by block, is the one that PyTorch makes from the whole matrix."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    generator = torch.Generator().manual_seed(length)
+    documents = (torch.rand(3, length, generator=generator) < 0.01).cumsum(1)
+    documents[2] = 0
+    made = block_mask(documents)
+    whole = create_block_mask(made.mask_mod, 3, None, length, length, device="cpu")
+    blocks = made.kv_indices.shape[-1]
+
+    def covered(mask: BlockMask) -> list[torch.Tensor]:
+        found = []
+        for counts, indices in ((mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)):
+            assert counts is not None
+            assert indices is not None
+            dense = torch.zeros(3, blocks, blocks + 1, dtype=torch.int)
+            places = torch.where(torch.arange(blocks) < counts[:, 0, :, None], indices[:, 0], blocks)
+            found.append(dense.scatter(2, places.long(), 1)[..., :blocks])
+        return found
+
+    torch.testing.assert_close(covered(made), covered(whole))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize("config", [GPT, LLAMA], ids=["gpt", "llama"])
+def test_flexible_attention_is_the_dense_one(config: ModelConfig) -> None:
+    model = made(config.model_copy(update={"context": 160}))
+    ids = torch.randint(0, 300, (2, 150))
+    with torch.no_grad():
+        dense = model(ids, 7)
+        model.flexible = True
+        model.train()
+        torch.testing.assert_close(model(ids, 7), dense, rtol=1e-4, atol=1e-4)

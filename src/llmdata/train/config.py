@@ -129,6 +129,15 @@ class OptimConfig(Section):
         return betas
 
 
+class MixedSource(Section):
+    """A further folder of tokens to train on."""
+
+    tokens: str
+    """Folder that `llmdata tokenize` wrote, with the same tokenizer as the others."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the sequences, relative to the weights of the others."""
+
+
 class DataConfig(Section):
     """How tokens become batches. The order is a seeded permutation of windows of `context` tokens, new each epoch."""
 
@@ -140,6 +149,10 @@ class DataConfig(Section):
     """A document does not see the ones packed before it."""
     seed: int = Field(default=0, ge=0)
     """Seed of the order."""
+    weight: float = Field(default=1.0, gt=0)
+    """Weight of the main folder of tokens where there are others in `mix`. It alone validates."""
+    mix: tuple[MixedSource, ...] = ()
+    """Further folders, mixed in by weight."""
 
     @field_validator("micro_batch")
     @classmethod
@@ -205,6 +218,10 @@ class TrainConfig(Section):
     """Activation checkpointing: a third more arithmetic, memory for one block instead of all."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; recorded, because their number decides the last bits of a sum. None: one a core."""
+    peak_flops: float | None = Field(default=None, gt=0)
+    """Arithmetic that the device can do, in FLOP a second, which MFU is a share of. None: by the GPU's name."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where metrics go beside metrics.jsonl; each needs its extra, as in `pip install llmdata[tensorboard]`."""
     seed: int = Field(default=0, ge=0)
     """Seed of weights, dropout and samples."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.place import Place
-from llmdata.storage.token_index import TokenIndex
-from llmdata.storage.token_shards import Tokens, open_tokens
+from llmdata.storage.token_index import TokenIndex, load_index, open_shard
+from llmdata.storage.token_shards import Tokens
+from llmdata.train.config import MixedSource
 
 Ids = npt.NDArray[np.int64]
 _U64 = npt.NDArray[np.uint64]
@@ -20,15 +22,15 @@ _U64 = npt.NDArray[np.uint64]
 class TokenText:
     """The shards of a split as one long sequence of tokens, read from memory maps."""
 
-    def __init__(self, shards: Sequence[Tokens]) -> None:
-        self._shards = shards
+    def __init__(self, shards: Sequence[Tokens], vocab_size: int = 1 << 31) -> None:
+        self._shards, self._vocab_size = shards, vocab_size
         self._starts = np.concatenate([[0], np.cumsum([len(shard) for shard in shards])]).astype(np.int64)
 
     @classmethod
     def of(cls, folder: Place, index: TokenIndex, split: str) -> TokenText:
-        """The split `split` of the tokens folder `folder`; empty if there is no such split."""
+        """The split `split` of the tokens folder `folder`, in any of its formats; empty if there is no such split."""
         shards = index.splits[split].shards if split in index.splits else []
-        return cls([open_tokens(folder / shard.path) for shard in shards if shard.tokens])
+        return cls([open_shard(index, folder, shard) for shard in shards if shard.tokens], index.vocab_size)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -47,51 +49,57 @@ class TokenText:
         return out
 
     def windows(self, starts: Sequence[int] | Ids, length: int) -> Ids:
-        """(len(starts), length): one window a row."""
-        return np.stack([self.read(int(start), length) for start in starts])
+        """(len(starts), length): one window a row. Raises InputError at a token that the vocabulary does not have."""
+        rows = np.stack([self.read(int(start), length) for start in starts])
+        if not 0 <= rows.min() <= rows.max() < self._vocab_size:
+            wrong = int(rows[(rows < 0) | (rows >= self._vocab_size)][0])
+            raise InputError(
+                f"token {wrong} in the shards, but index.json speaks of a vocabulary of {self._vocab_size}: "
+                "make the tokens again with `llmdata tokenize`"
+            )
+        return rows
 
 
 @dataclass(slots=True)
 class Position:
-    """Where training is in its data: `tokens` of epoch `epoch` are behind it. All that a resumed run has to know."""
+    """Where training is in a source: `tokens` of epoch `epoch` are behind it, and `windows` in all."""
 
     seed: int
     epoch: int = 0
     tokens: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+    windows: int = 0
 
 
-class Batches:
-    """Endless batches (sequences, context + 1) from `position` on.
+class Windows:
+    """Endless windows of a text from `position` on.
 
     An epoch cuts the text into windows of `context` tokens (a window's last token is the next one's first, so that
     every token is predicted once) from an offset of its own on, and takes them in a permutation of its own. Both follow
     from seed and epoch alone: micro-batches, workers and restarts change nothing.
     """
 
-    def __init__(self, text: TokenText, context: int, sequences: int, position: Position) -> None:
+    def __init__(self, text: TokenText, context: int, position: Position) -> None:
         if len(text) < context + 2:
             raise ConfigError(
                 f"the training split has {len(text)} tokens, fewer than one window of {context} + 2: "
                 "give more text, or a model with a shorter context"
             )
-        self.text, self.context, self.sequences, self.position = text, context, sequences, position
+        self.text, self.context, self.position = text, context, position
 
-    def next(self) -> Ids:
-        """The next batch; `position` moves past it."""
+    def take(self, count: int) -> Ids:
+        """The next `count` windows, (count, context + 1); `position` moves past them."""
         starts: list[int] = []
-        while len(starts) < self.sequences:
-            offset, count = self._epoch()
+        while len(starts) < count:
+            offset, there = self._epoch()
             done = self.position.tokens // self.context
-            take = min(self.sequences - len(starts), count - done)
-            order = permuted(np.arange(done, done + take), count, self._seed())
+            take = min(count - len(starts), there - done)
+            order = permuted(np.arange(done, done + take), there, self._seed())
             starts += (offset + order * self.context).tolist()
             self.position.tokens += take * self.context
-            if done + take == count:
+            if done + take == there:
                 self.position.epoch += 1
                 self.position.tokens = 0
+        self.position.windows += count
         return self.text.windows(starts, self.context + 1)
 
     def _seed(self) -> int:
@@ -102,6 +110,79 @@ class Batches:
         room = len(self.text) - 1
         offset = self._seed() % min(self.context, room - self.context + 1)
         return offset, (room - offset) // self.context
+
+
+class Batches:
+    """Endless batches (sequences, context + 1) from one source, or from several in proportion to their weights.
+
+    Each row comes from the source that is furthest behind its share, so that the mixture is exact at every moment and
+    follows from the positions alone. A thread reads the next batch while the last one is at work.
+    """
+
+    def __init__(self, sources: Sequence[Windows], sequences: int, weights: Sequence[float] = (1.0,)) -> None:
+        self._sources, self._sequences = sources, sequences
+        self._shares = [weight / sum(weights) for weight in weights]
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._next: Future[tuple[Ids, list[Position]]] | None = None
+        self.positions = self._positions()
+
+    def next(self) -> Ids:
+        """The next batch; `positions` move past it."""
+        batch, self.positions = (self._next or self._pool.submit(self._read)).result()
+        self._next = self._pool.submit(self._read)
+        return batch
+
+    def seek(self, positions: Sequence[Position]) -> None:
+        """Go on from `positions`, one for each source."""
+        if self._next is not None:
+            self._next.exception()  # it moves the sources, so it has to be over
+            self._next = None
+        for source, position in zip(self._sources, positions, strict=True):
+            source.position = replace(position)
+        self.positions = self._positions()
+
+    def _positions(self) -> list[Position]:
+        return [replace(source.position) for source in self._sources]
+
+    def _read(self) -> tuple[Ids, list[Position]]:
+        turns = self._turns()
+        batch = np.empty((self._sequences, self._sources[0].context + 1), dtype=np.int64)
+        for number, source in enumerate(self._sources):
+            rows = turns == number
+            if rows.any():
+                batch[rows] = source.take(int(rows.sum()))
+        return batch, self._positions()
+
+    def _turns(self) -> npt.NDArray[np.int64]:
+        """The source of each row of the next batch."""
+        turns = np.zeros(self._sequences, dtype=np.int64)
+        if len(self._sources) == 1:
+            return turns
+        taken = [source.position.windows for source in self._sources]
+        for row in range(self._sequences):
+            total = sum(taken) + 1
+            behind = [share * total - done for share, done in zip(self._shares, taken, strict=True)]
+            turns[row] = number = behind.index(max(behind))
+            taken[number] += 1
+        return turns
+
+
+def load_sources(tokens: Place, index: TokenIndex, mix: Sequence[MixedSource]) -> list[tuple[Place, TokenIndex]]:
+    """The folders to train on, with their indexes: `tokens`, then those of `mix`.
+
+    Raises InputError if they were not made with the same tokenizer.
+    """
+    sources = [(tokens, index)]
+    for source in mix:
+        folder = Place.of(source.tokens)
+        other = load_index(folder)
+        if (other.tokenizer_digest, other.eot) != (index.tokenizer_digest, index.eot):
+            raise InputError(
+                f"{folder}: made with another tokenizer ({other.tokenizer_digest[:12]}…) than {tokens} "
+                f"({index.tokenizer_digest[:12]}…): tokenize both with the same one"
+            )
+        sources.append((folder, other))
+    return sources
 
 
 def evaluation_windows(text: TokenText, context: int, tokens: int | None, sequences: int) -> Iterator[Ids]:

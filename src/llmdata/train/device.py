@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 from llmdata.errors import ConfigError
 from llmdata.train.config import TrainConfig
+from llmdata.train.gpus import find_gpu
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,6 +27,30 @@ def autocast(device: torch.device, dtype: str) -> torch.autocast:
     """The precision of matrix products: bfloat16 on a GPU unless told otherwise; weights stay float32."""
     wanted = dtype == "bfloat16" or (dtype == "auto" and device.type == "cuda")
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def attention_kernels(device: torch.device) -> AbstractContextManager[None]:
+    """On a GPU, cuDNN's attention where it can, then the others."""
+    if device.type != "cuda":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    order = [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ]
+    chosen: AbstractContextManager[None] = sdpa_kernel(order, set_priority=True)
+    return chosen
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """FLOP a second of the GPU by its name; None if it is not listed, or not a GPU."""
+    if device.type != "cuda":
+        return None
+    gpu = find_gpu(torch.cuda.get_device_name(device))
+    return gpu.flops if gpu else None
 
 
 def wants_compile(config: TrainConfig, device: torch.device) -> bool:

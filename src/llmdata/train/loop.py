@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -22,14 +23,25 @@ from llmdata.storage.token_index import TOKENIZER as TOKENS_TOKENIZER
 from llmdata.storage.token_index import TokenIndex
 from llmdata.train import checkpoint as checkpoints
 from llmdata.train.config import TrainConfig
-from llmdata.train.data import Batches, Ids, Position, TokenText, check_vocabulary, evaluation_windows
-from llmdata.train.device import autocast, choose_device, reproducible, wants_compile
+from llmdata.train.data import (
+    Batches,
+    Ids,
+    Position,
+    TokenText,
+    Windows,
+    check_vocabulary,
+    evaluation_windows,
+    load_sources,
+)
+from llmdata.train.device import attention_kernels, autocast, choose_device, peak_flops, reproducible, wants_compile
 from llmdata.train.metrics import Log, loss_curve, read_lines
 from llmdata.train.model import Decoder, cross_entropy
 from llmdata.train.optim import Optimizer, learning_rate
+from llmdata.train.plan import flops_per_token
 from llmdata.train.replicas import Replicas
 from llmdata.train.run import CURVE, METRICS, SAMPLES, TrainResult
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER, Sampling, complete
+from llmdata.train.trackers import Tracker, trackers
 
 FLUSH = 16
 """Steps between two looks at the losses: on a GPU each look waits for all work queued."""
@@ -49,15 +61,22 @@ class Trainer:
         self.sequences = config.data.batch_tokens // self.context
         self.device = choose_device(config.device)
         self.encoding = self._own_tokenizer(tokens)
-        text = TokenText.of(tokens, index, "train")
         self.val = TokenText.of(tokens, index, "val")
-        self.batches = Batches(text, self.context, self.sequences, Position(config.data.seed))
+        sources = [
+            Windows(TokenText.of(folder, other, "train"), self.context, Position(config.data.seed + number))
+            for number, (folder, other) in enumerate(load_sources(tokens, index, config.data.mix))
+        ]
+        weights = [config.data.weight, *(source.weight for source in config.data.mix)]
+        self.batches = Batches(sources, self.sequences, weights)
         self.model = self._build()
+        self.flops = flops_per_token(self.parameters, config.architecture)[1]
+        self.peak = config.peak_flops or peak_flops(self.device)
         self.optimizer = Optimizer(self.model, config.optim, config.loop.spike)
         self.forward = self.model  # a micro-batch is looked for before it is compiled for
         self.replicas: Replicas | None = None
         self.micro = self._micro_batch()
         if wants_compile(config, self.device):
+            self.model.flexible = self.device.type == "cuda"  # on a CPU it has no backward pass
             self.forward = cast(Decoder, torch.compile(self.model, dynamic=False))
         elif self.device.type == "cpu" and threads > 1 and not config.architecture.dropout:
             # With dropout, the threads would draw from one generator in whatever order they come.
@@ -72,6 +91,7 @@ class Trainer:
         self.bad_in_a_row = 0
         self.measured: dict[str, float] = {}  # the last validation
         self.pending: list[tuple[dict[str, Any], Tensor]] = []
+        self.trackers: list[Tracker] = []
 
     def run(self) -> TrainResult:
         with reproducible(self.threads):
@@ -80,19 +100,23 @@ class Trainer:
             )
             try:
                 self._resume()
+                settings = self.config.model_dump(mode="json")
+                self.trackers = trackers(self.config.track, self.out, self.step, settings)
                 self.session.progress.start("train", self.steps, "steps")
                 self.session.progress.advance("train", self.step)
                 self._loop()
                 self.writer.wait()
             finally:
                 self.writer.close()
+                for tracker in self.trackers:
+                    tracker.close()
         return self._finish()
 
     # -- the loop
 
     def _loop(self) -> None:
         if self.step == 0:
-            self.metrics.append([{"step": 0, "tokens": 0, **self._evaluate(), **self._times()}])
+            self._record([{"step": 0, "tokens": 0, **self._evaluate(), **self._times()}])
             self._sample()
             if self.config.loop.on_spike == "rollback":
                 self._save()
@@ -152,7 +176,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for start in range(0, len(tokens), self.micro):
             part = tokens[start : start + self.micro]
-            with autocast(self.device, self.config.dtype):
+            with autocast(self.device, self.config.dtype), attention_kernels(self.device):
                 loss = self._loss(model, part) * (len(part) / of)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -197,14 +221,23 @@ class Trainer:
         if lines:
             if measure is not None:
                 lines[-1] |= measure()
-            self.metrics.append(lines)
-            shown = {
+            self._record(lines)
+            shown: dict[str, float | str] = {
                 key: value
                 for key in ("loss", "val_loss")
                 if (value := (lines[-1] | self.measured).get(key)) is not None
             }
-            self.session.progress.advance("train", len(lines), **shown, **{"tokens/s": round(self._rate())})
+            shown["tokens/s"] = round(self._rate())
+            if self.peak:
+                shown["MFU"] = f"{self._mfu():.1%}"
+            self.session.progress.advance("train", len(lines), **shown)
         return False
+
+    def _record(self, lines: list[dict[str, Any]]) -> None:
+        self.metrics.append(lines)
+        for tracker in self.trackers:
+            for line in lines:
+                tracker.log(line)
 
     def _bad(self, what: str, line: dict[str, Any], lines: list[dict[str, Any]]) -> None:
         """Policies skip and stop: the update has been left out already."""
@@ -212,7 +245,7 @@ class Trainer:
         if not stop and self.bad_in_a_row < PATIENCE:
             self.session.progress.note(f"{what}: this step's update is left out")
             return
-        self.metrics.append([*lines, line])
+        self._record([*lines, line])
         often = "" if stop else f" ({PATIENCE} steps in a row)"
         raise LlmdataError(
             f"{what}{often}: training has broken away. The checkpoints in {self.out / CHECKPOINTS} are from before. "
@@ -268,12 +301,23 @@ class Trainer:
         self.samples.append(
             [{"step": self.step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
         )
+        for tracker in self.trackers:
+            tracker.sample(self.step, [prompt + text for prompt, text in zip(prompts, texts, strict=True)])
 
     def _rate(self) -> float:
         return self.step * self.config.data.batch_tokens / max(self.seconds, 1e-9)
 
+    def _mfu(self) -> float:
+        """Model FLOP utilisation (arXiv 2204.02311, appendix B): arithmetic that the model needs, of what there is."""
+        return self._rate() * self.flops / self.peak if self.peak else 0.0
+
     def _times(self) -> dict[str, float]:
-        return {"seconds": round(self.seconds, 3), "tokens_per_second": round(self._rate(), 1)}
+        times = {"seconds": round(self.seconds, 3), "tokens_per_second": round(self._rate(), 1)}
+        if self.peak:
+            times["mfu"] = round(self._mfu(), 4)
+        if self.device.type == "cuda":
+            times["peak_memory"] = torch.cuda.max_memory_allocated(self.device)
+        return times
 
     # -- beginning, going on, ending
 
@@ -342,7 +386,7 @@ class Trainer:
             "step": self.step,
             "val_loss": self.measured.get("val_loss") if here else None,
             "measured": self.measured,
-            "data": self.batches.position.as_dict(),
+            "data": [asdict(position) for position in self.batches.positions],
             "drawn": self.drawn,
             "passed_over": sorted(self.passed_over.items()),
             "bad_in_a_row": self.bad_in_a_row,
@@ -366,7 +410,7 @@ class Trainer:
             self.passed_over |= dict(state["passed_over"])
             self.bad_in_a_row = state["bad_in_a_row"]
             self.measured = state["measured"]
-            self.batches.position = Position(**state["data"])
+            self.batches.seek([Position(**position) for position in state["data"]])
         self.pending = []
         self.optimizer.gradient.zero_()
         step = self.step if found else -1

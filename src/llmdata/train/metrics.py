@@ -8,8 +8,8 @@ from typing import Any
 
 from llmdata.storage.place import Place, disk_full_is_resumable
 
-TIME_KEYS = ("seconds", "tokens_per_second")
-"""Keys of a line that tell the time; all others are the same in every run of the same settings."""
+TIME_KEYS = ("seconds", "tokens_per_second", "mfu", "peak_memory")
+"""Keys of a line that tell of the machine; all others are the same in every run of the same settings."""
 
 
 class Log:

@@ -12,9 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name everybody knows it by)
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from llmdata.train.config import ModelConfig, RopeScaling
+
+Mask = Tensor | BlockMask
 
 VOCAB_MULTIPLE = 128
 """Rows of the embedding are padded to a multiple of this: matrix kernels are fastest on whole tiles."""
@@ -40,7 +43,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(self.heads * self.head_width, config.width, bias=config.bias)
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None = None, layer: int = 0
+        self, x: Tensor, rope: Tensor | None, mask: Mask | None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         batch, length, _ = x.shape
         split = [self.heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width]
@@ -55,15 +58,19 @@ class Attention(nn.Module):
             cache.keys[layer, :batch, :, cache.length : end] = k
             cache.values[layer, :batch, :, cache.length : end] = v
             k, v = cache.keys[layer, :batch, :, :end], cache.values[layer, :batch, :, :end]
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            is_causal=mask is None and length > 1,
-            dropout_p=self.dropout if self.training else 0.0,
-            enable_gqa=self.kv_heads != self.heads,
-        )  # (B, H, T, D)
+        grouped = self.kv_heads != self.heads
+        if isinstance(mask, BlockMask):
+            y = flex_attention(q, k, v, block_mask=mask, enable_gqa=grouped)
+        else:
+            y = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                is_causal=mask is None and length > 1,
+                dropout_p=self.dropout if self.training else 0.0,
+                enable_gqa=grouped,
+            )  # (B, H, T, D)
         out: Tensor = self.out(y.transpose(1, 2).reshape(batch, length, -1))
         return out
 
@@ -108,7 +115,7 @@ class Block(nn.Module):
         self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(
-        self, x: Tensor, rope: Tensor | None, mask: Tensor | None, cache: Cache | None = None, layer: int = 0
+        self, x: Tensor, rope: Tensor | None, mask: Mask | None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         x = x + self.drop(self.attention(self.attention_norm(x), rope, mask, cache, layer))
         out: Tensor = x + self.drop(self.mlp(self.mlp_norm(x)))
@@ -132,6 +139,8 @@ class Decoder(nn.Module):
         self.unembedding = None if config.tied else nn.Linear(config.width, rows, bias=False)
         self.register_buffer("rope", rope_table(config) if config.position == "rope" else None, persistent=False)
         self.recompute = False
+        self.flexible = False
+        """Mask documents by FlexAttention in training: it skips whole blocks, if compiled, but has no dropout."""
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None = None) -> None:
@@ -163,12 +172,15 @@ class Decoder(nn.Module):
         from there, so that it fares packed as it does alone. With `cache`, `ids` go on where the cache ends.
         """
         start, length = (cache.length if cache else 0), ids.shape[1]
-        mask = None
+        mask: Mask | None = None
         positions = torch.arange(start, start + length, device=ids.device)  # (T,)
         if eot is not None:
             starts = ids == eot
             documents = starts.cumsum(1)  # (B, T)
-            mask = (documents[:, None, :, None] == documents[:, None, None, :]).tril()  # (B, 1, T, T)
+            if self.flexible and self.training and not self.config.dropout:
+                mask = block_mask(documents)
+            else:
+                mask = (documents[:, None, :, None] == documents[:, None, None, :]).tril()  # (B, 1, T, T)
             positions = positions - torch.where(starts, positions, 0).cummax(1).values  # (B, T)
         elif start and length > 1:
             mask = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
@@ -204,6 +216,34 @@ class Decoder(nn.Module):
         dtype = torch.get_autocast_dtype(weight.device.type) if torch.is_autocast_enabled(weight.device.type) else None
         keys = torch.empty(shape, device=weight.device, dtype=dtype or weight.dtype)
         return Cache(keys, torch.empty_like(keys))
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def block_mask(documents: Tensor) -> BlockMask:
+    """Causal attention within documents, for FlexAttention; `documents` (B, T) are numbers that never fall along T.
+
+    Made from the first and last document of each block of positions: no (T, T) matrix comes into being.
+    """
+    batch, length = documents.shape
+    size = 128
+    blocks = -(-length // size)
+    padded = F.pad(documents, (0, blocks * size - length), mode="replicate").view(batch, blocks, size)
+    low, high = padded[..., 0], padded[..., -1]  # (B, blocks)
+    query, key = torch.meshgrid(*[torch.arange(blocks, device=documents.device)] * 2, indexing="ij")
+    some = (query >= key) & (low[:, :, None] <= high[:, None, :])  # (B, query blocks, key blocks)
+    full = (query > key) & ((query + 1) * size <= length) & (low[:, None, :] == high[:, :, None])
+
+    def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (q >= k) & (documents[b, q] == documents[b, k])
+
+    def listed(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        order = chosen.int().argsort(dim=-1, descending=True, stable=True).int()
+        return chosen.sum(-1, dtype=torch.int32)[:, None], order[:, None]
+
+    mask: BlockMask = BlockMask.from_kv_blocks(
+        *listed(some & ~full), *listed(full), BLOCK_SIZE=size, mask_mod=sees, seq_lengths=(length, length)
+    )
+    return mask
 
 
 def cross_entropy(

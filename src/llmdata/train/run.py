@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 TASK = "train"
 METRICS, SAMPLES, CURVE = "metrics.jsonl", "samples.jsonl", "loss.svg"
-_OURS = (CHECKPOINTS, METRICS, SAMPLES, CURVE, MODEL, TOKENIZER, "export")
+_OURS = (CHECKPOINTS, METRICS, SAMPLES, CURVE, MODEL, TOKENIZER, "export", "tensorboard", "wandb")
 
-_FREE = ("device", "compile", "recompute", "threads", "checkpoint_every", "keep_last", "keep_best")
+_FREE = (
+    "device", "compile", "recompute", "threads", "checkpoint_every", "keep_last", "keep_best", "peak_flops", "track"
+)  # fmt: skip
 """Settings that may change between two halves of a run: they decide how it is done, not what is computed."""
 
 
@@ -56,14 +58,18 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
     is up to the caller.
     """
     from llmdata.storage.token_index import load_index
+    from llmdata.train.data import load_sources
 
     index = load_index(tokens)
+    sources = load_sources(tokens, index, config.data.mix)
     settings = _deciding(config)
     source = {
         "tokenizer": index.tokenizer_digest,
         "vocab_size": index.vocab_size,
         "shards": {name: [shard.sha256 for shard in split.shards] for name, split in sorted(index.splits.items())},
     }
+    if config.data.mix:
+        source["mix"] = [[shard.sha256 for shard in other.splits["train"].shards] for _, other in sources[1:]]
     fingerprint = manifest.digest({"settings": settings, "tokens": source})
     manifest.check_stage(out, TASK)
     finished, stamp = manifest.find(out, TASK), manifest.stamp_of(out)
@@ -78,7 +84,8 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
     if finished is not None and finished.fingerprint == fingerprint:
         return TrainResult(**finished.counts["train"] | finished.cost, fresh=False)
 
-    _check_shards(index, tokens)
+    for folder, other in sources:
+        _check_shards(other, folder)
     # Recorded, because the number of threads decides the last bits of a sum: a resumed run has to use the same.
     threads = config.threads or (stamp or {}).get("threads") or len(os.sched_getaffinity(0))
     from llmdata.train.loop import Trainer
@@ -113,6 +120,7 @@ def _deciding(config: TrainConfig) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude=set(_FREE))
     settings["model"] = config.architecture.model_dump(mode="json")
     settings["data"].pop("micro_batch")
+    settings["data"]["mix"] = [source.weight for source in config.data.mix]  # where they lie decides nothing
     settings["loop"] = {"steps": config.steps}
     return settings
 

@@ -1,0 +1,130 @@
+"""What a run tells while it goes, and the forms in which tokens may come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llmdata.engine.session import Session
+from llmdata.errors import ChangedError, InputError, StoppedEarly
+from llmdata.storage.manifest import sha256_of
+from llmdata.storage.place import Place
+from llmdata.storage.token_index import Shard, Split, TokenIndex, load_index
+from llmdata.train import train
+from llmdata.train.gpus import find_gpu
+from llmdata.train.metrics import read_lines
+from tests.train.corpus import SENTENCES, tiny, write_tokens
+from tests.train.test_resume import CONFIG, At, records
+
+
+def losses(out: Place) -> list[float]:
+    return [line["loss"] for line in read_lines(out / "metrics.jsonl") if "loss" in line]
+
+
+def test_mfu_is_told_where_the_peak_is_known(tokens: Place, out: Place) -> None:
+    train(tokens, out, tiny(loop={"steps": 4}, peak_flops=1e12), Session())
+    last = list(read_lines(out / "metrics.jsonl"))[-1]
+    parameters = json.loads((out / "model.json").read_bytes())["parameters"]
+    flops = 6 * parameters + 12 * 2 * 32 * 32
+    assert last["mfu"] == pytest.approx(last["tokens_per_second"] * flops / 1e12, abs=1e-4)
+    gpu = find_gpu("NVIDIA H200")
+    assert gpu is not None
+    assert gpu.flops == 989e12
+
+
+def test_tensorboard_reads_what_was_told(tokens: Place, out: Place) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    session = Session()
+    session.progress = At(20, lambda: setattr(session.stop, "signal", 15))
+    with pytest.raises(StoppedEarly):
+        train(tokens, out, tiny(track=["tensorboard"]), session)
+    train(tokens, out, tiny(track=["tensorboard"]), Session())
+    events = accumulator.EventAccumulator((out / "tensorboard").path).Reload()
+    told = [(event.step, event.value) for event in events.Scalars("loss")]
+    lines = [(line["step"], line["loss"]) for line in read_lines(out / "metrics.jsonl") if "loss" in line]
+    assert [step for step, _ in told] == [step for step, _ in lines]
+    assert [value for _, value in told] == pytest.approx([loss for _, loss in lines])
+    assert "val_loss" in events.Tags()["scalars"]
+
+
+def test_weights_and_biases_offline(tokens: Place, out: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    train(tokens, out, tiny(loop={"steps": 4}, track=["wandb"]), Session())
+    assert list(Path(out.path, "wandb").rglob("*.wandb"))
+
+
+def test_shards_of_nanogpt_and_parquet_train_the_same(tokens: Place, tmp_path: Path) -> None:
+    """One file a split without a header, and rows of token ids."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    index = load_index(tokens)
+    expected = Place.of(tmp_path / "expected")
+    train(tokens, expected, tiny(loop={"steps": 5}), Session())
+    for form in ("nanogpt", "parquet"):
+        folder = Place.of(tmp_path / form).mkdir()
+        splits = {}
+        for name, split in index.splits.items():
+            ids = np.concatenate([np.fromfile((tokens / s.path).path, "<u2")[512:] for s in split.shards])
+            place = folder / f"{name}.{'bin' if form == 'nanogpt' else 'parquet'}"
+            if form == "nanogpt":
+                place.write_bytes(ids.tobytes())
+            else:
+                pq.write_table(pa.table({"tokens": [ids[:500], ids[500:]]}), place.path)
+            shard = Shard(place.name, len(ids), sha256_of(place), place.size())
+            splits[name] = Split(split.tokens, split.documents, split.bytes, [shard])
+        for file in (tokens / "tokenizer").walk():
+            (folder / "tokenizer" / file.name).write_bytes(file.read_bytes())
+        TokenIndex(index.tokenizer_digest, index.vocab_size, index.eot, "uint16", form, splits).save(folder)
+        out = Place.of(tmp_path / f"{form}-model")
+        train(folder, out, tiny(loop={"steps": 5}), Session())
+        assert losses(out) == losses(expected)
+    bin_file = Place.of(tmp_path / "nanogpt") / "train.bin"
+    bin_file.write_bytes(bin_file.read_bytes()[:-2])
+    with pytest.raises(InputError, match=r"train\.bin.*the index says"):
+        train(Place.of(tmp_path / "nanogpt"), Place.of(tmp_path / "x"), tiny(), Session())
+
+
+def test_a_mixture_goes_on_exactly_and_notices_other_tokens(tokens: Place, tmp_path: Path) -> None:
+    second = Place.of(tmp_path / "second")
+    write_tokens(second, SENTENCES[::-1] * 3)
+    config = tiny(**CONFIG, data={"mix": [{"tokens": second.path, "weight": 0.5}]})
+    whole, out = Place.of(tmp_path / "whole"), Place.of(tmp_path / "out")
+    train(tokens, whole, config, Session())
+    session = Session()
+    session.progress = At(20, lambda: setattr(session.stop, "signal", 15))
+    with pytest.raises(StoppedEarly):
+        train(tokens, out, config, session)
+    train(tokens, out, config, Session())
+    assert records(out) == records(whole)
+    alone = Place.of(tmp_path / "alone")
+    train(tokens, alone, tiny(**CONFIG), Session())
+    assert losses(alone) != losses(whole)
+    write_tokens(second, SENTENCES * 2)
+    with pytest.raises(ChangedError, match="tokens"):
+        train(tokens, out, config, Session())
+    write_tokens(second, ["other letters: xyzXYZ"] * 50)
+    with pytest.raises(InputError, match="another tokenizer"):
+        train(tokens, Place.of(tmp_path / "new"), config, Session())
+
+
+def test_a_learning_rate_that_breaks_the_model_ends_with_what_to_do(tokens: Place, out: Place) -> None:
+    from llmdata.errors import LlmdataError
+
+    with pytest.raises(LlmdataError, match=r"lower|Lower train\.optim\.lr"):
+        train(tokens, out, tiny(optim={"lr": 1e9, "warmup": 0}, loop={"steps": 100}), Session())
+
+
+def test_context_longer_than_the_text_and_a_batch_larger_than_it(tmp_path: Path) -> None:
+    folder = Place.of(tmp_path / "tokens")
+    index = write_tokens(folder, SENTENCES[:4])
+    count = index.splits["train"].tokens
+    result = train(folder, Place.of(tmp_path / "a"), tiny(data={"batch_tokens": 32 * 20}, loop={"steps": 2}), Session())
+    assert result.tokens > count
+    with pytest.raises(Exception, match="shorter context"):
+        train(folder, Place.of(tmp_path / "b"), tiny(model={"context": 256}, data={"batch_tokens": 256}), Session())
+    assert not torch.is_autocast_enabled("cpu")
