@@ -19,6 +19,7 @@ from llmdata.dedup.decontaminate import Decontaminate, DecontaminateConfig
 from llmdata.dedup.words import Normal, Words
 from llmdata.document import Document, Rejection
 from llmdata.errors import ConfigError, InputError
+from llmdata.storage.place import Place
 
 from .helpers import VOCABULARY, text_of
 
@@ -141,7 +142,42 @@ def test_as_a_user_meets_it(tmp_path: Path, sets: Path) -> None:
     assert done.exit_code == 0, done.output
     (row,) = pq.read_table(out / "rejected").to_pylist()
     assert (row["id"], row["reason"]) == ("1", "evaluation_set")
+    said = CliRunner().invoke(app, ["inspect", str(out), "--contamination"], env={"COLUMNS": "160"})
+    assert "quiz.jsonl │ 2" in said.output
     sets.write_text(json.dumps({"question": text_of(20, 8)}))
     changed = CliRunner().invoke(app, [*command, "-w", "1"])
     assert changed.exit_code != 0
     assert "a file that decontaminate reads has changed" in " ".join(changed.output.split())
+
+
+@pytest.mark.parametrize("action", ["dropped", "flagged"])
+def test_the_report_names_document_set_item_and_span(tmp_path: Path, action: str) -> None:
+    words = text_of(30, 1).split()
+    pages = [text_of(40, 2), f"A {' '.join(words[3:20])} B", f"{' '.join(words[:13])}"]
+    source, out = tmp_path / "pages.jsonl", tmp_path / "out"
+    source.write_text("".join(json.dumps({"text": text, "id": str(n)}) + "\n" for n, text in enumerate(pages)))
+    address = "memory://evaluation/set.txt"  # any storage will do; worker processes have no such memory, so one is here
+    place = Place.of(address)
+    with place.writer() as stream:
+        stream.write(" ".join(words).encode())
+    try:
+        assert isinstance(Decontaminate(DecontaminateConfig(sets=[address]))(Document(text=pages[1])), Rejection)
+        assert [str(file) for file in Decontaminate.files(DecontaminateConfig(sets=[address]))] == [str(place)]
+    finally:
+        place.parent.remove()
+    (tmp_path / "set.txt").write_text(" ".join(words))
+    more = ["--set", f"dedup.decontaminate.action={'drop' if action == 'dropped' else 'flag'}", "-w", "1"]
+    command = ["dedup", str(source), "--method", "decontaminate", "--evaluation", str(tmp_path / "set.txt"), *more]
+    done = CliRunner().invoke(app, [*command, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (out / "contamination.jsonl").read_text().splitlines()]
+    assert rows == [
+        {"id": name, "url": "", "action": action, "set": "set.txt", "item": 1, "runs": runs, "span": span}
+        for name, runs, span in (("1", 5, " ".join(words[3:20])), ("2", 1, " ".join(words[:13])))
+    ]
+    assert pq.read_table(out / "final").num_rows == (1 if action == "dropped" else 3)
+    done = CliRunner().invoke(app, [*command, "--out", str(out), "--method", "exact"])
+    assert (done.exit_code, "--evaluation goes with --method decontaminate" in done.output) == (2, True)
+    done = CliRunner().invoke(app, ["dedup", str(source), "--out", str(out), "--method", "exact", "--rerun", "-w", "1"])
+    assert done.exit_code == 0, done.output
+    assert not (out / "contamination.jsonl").exists()

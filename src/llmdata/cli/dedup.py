@@ -110,6 +110,8 @@ def dedup(
 
         if method not in METHODS:
             raise ConfigError(f"--method {method}: there is no such method; allowed: {', '.join(METHODS)}")
+        if evaluation and method != "decontaminate":
+            raise ConfigError("--evaluation goes with --method decontaminate")
         name = METHODS[method]
         options = {"keep": keep, "scope": scope, "memory": memory}
         options["against"] = jsonlib.dumps(against) if against else None
@@ -124,6 +126,7 @@ def dedup(
             raise ConfigError(
                 "name the INPUT to deduplicate and a folder for the results: llmdata dedup INPUT --out DIR"
             )
+        from llmdata.audit.contamination import REPORT
         from llmdata.audit.funnel import funnel_table
         from llmdata.pipeline.clean import run_clean
         from llmdata.pipeline.recipe import CleanConfig
@@ -139,9 +142,12 @@ def dedup(
         if not result.fresh:
             session.progress.note(f"{place}: finished before, nothing to do")
         console.render(funnel_table(result.funnel))
+        found = f"Duplicates: {place / 'rejected'}"
+        if method == "decontaminate":
+            found = f"What was found: {place / REPORT}"
         console.result(
             {"out": str(place), "fresh": result.fresh, "seconds": round(result.seconds, 3), "funnel": result.funnel},
-            f"Kept documents: {place / 'final'}   Duplicates: {place / 'rejected'}",
+            f"Kept documents: {place / 'final'}   {found}",
         )
 
 

@@ -34,6 +34,9 @@ def inspect(
     clusters: Annotated[
         bool, typer.Option("--clusters", help="The largest clusters of duplicates, their texts side by side.")
     ] = False,
+    contamination: Annotated[
+        bool, typer.Option("--contamination", help="Which documents hold pieces of which evaluation set.")
+    ] = False,
     time: Annotated[bool, typer.Option("--time", help="What CPU time each stage of cleaning took.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Recount every stage and check every digest.")] = False,
     trace: Annotated[
@@ -56,6 +59,7 @@ def inspect(
       llmdata inspect corpus --where "text LIKE '%cookie%'" --sample 5
       llmdata inspect corpus --rejected
       llmdata inspect corpus --clusters
+      llmdata inspect corpus --contamination
       llmdata inspect corpus --time
       llmdata inspect runs/demo --verify
       llmdata inspect runs/demo --token train-00000.bin:123456
@@ -65,7 +69,7 @@ def inspect(
         from llmdata.errors import ConfigError
 
         chosen = {"--sql": sql, "--rejected": rejected, "--clusters": clusters, "--verify": verify}
-        chosen |= {"--time": time, "--trace": trace, "--token": token}
+        chosen |= {"--contamination": contamination, "--time": time, "--trace": trace, "--token": token}
         given = [option for option, value in chosen.items() if value]
         if len(given) > 1:
             raise ConfigError(f"{' and '.join(given)}: give one of these at a time")
@@ -76,6 +80,8 @@ def inspect(
             _rejected(source, console)
         elif clusters:
             _clusters(source, console)
+        elif contamination:
+            _contamination(source, console)
         elif time:
             _times(source, console)
         elif verify:
@@ -224,6 +230,32 @@ def _clusters(source: Source, console: Console) -> None:
             cells.append(cell)
         table.add_row(*cells)
         console.render(table)
+
+
+def _contamination(source: Source, console: Console) -> None:
+    from llmdata.audit.contamination import read_contamination
+    from llmdata.audit.folders import find_stage
+    from llmdata.audit.look import printable
+    from llmdata.errors import InputError
+
+    clean = find_stage(source, "clean")
+    rows = read_contamination(clean) if clean else None
+    if rows is None:
+        raise InputError(f"{source.place}: no finished chain with the stage decontaminate here")
+    console.result({"contamination": rows})
+    if console.json:
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("set", "item", "document", "", title=f"{len(rows):,} documents", title_justify="left")
+    table.add_column("span", overflow="fold", ratio=1)
+    for row in rows[:SHOWN]:
+        cells = (row["set"], str(row["item"]), row["url"] or row["id"], row["action"], row["span"])
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console.render(table)
+    if len(rows) > SHOWN:
+        console.render(f"The first {SHOWN}; --json prints them all.")
 
 
 def _times(source: Source, console: Console) -> None:

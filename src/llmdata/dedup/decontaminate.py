@@ -42,7 +42,7 @@ class DecontaminateConfig(Section):
     """Count an item as found only if the document has at least this share of the item's runs; without, one run is
     enough. PaLM: 0.7 with `n_grams: 8` (arXiv 2204.02311, section 8)."""
     action: Literal["drop", "flag"] = "drop"
-    """Reject such documents, or keep them and say so in `metadata`."""
+    """Reject such documents, or keep them. Either way `metadata` and `contamination.jsonl` say what was found."""
 
 
 class Decontaminate:
@@ -52,7 +52,7 @@ class Decontaminate:
     """
 
     name = "decontaminate"
-    version = 1
+    version = 2
 
     @staticmethod
     def files(config: DecontaminateConfig) -> list[Place]:
@@ -81,9 +81,9 @@ class Decontaminate:
         places = hits[np.isin(found[hits], self._index.of_item(item))]
         name, number = self._index.items[item]
         span = self._quote(doc.text, places)
+        doc.metadata[self.name] = {"set": name, "item": number, "runs": matched, "span": span}
         if self._config.action == "drop":
             return Rejection(doc, self.name, "evaluation_set", f"{name}, item {number}: “{span}”")
-        doc.metadata[self.name] = {"set": name, "item": number, "runs": matched, "span": span}
         return doc
 
     def _choose(self, found: np.ndarray[Any, Any]) -> tuple[int, int] | None:

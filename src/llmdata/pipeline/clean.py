@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from llmdata.audit import contamination
 from llmdata.audit.funnel import FUNNEL, write_funnel
 from llmdata.engine.pool import Limits, Task, run_tasks
 from llmdata.engine.session import Session
@@ -90,6 +91,10 @@ def run_clean(
                 shuffle.resolve(folder / "keys", folder, session)
     _remove_leftovers(out, chain)  # of workers that died on the way
     funnel = write_funnel(out, [READ, *config.stages])
+    if contamination.STAGE in config.stages:
+        contamination.write_contamination(out)
+    else:
+        (out / contamination.REPORT).remove()
     pruned = _to_prune(chain, config)
     manifest.save_stamp(
         out,
