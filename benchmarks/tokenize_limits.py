@@ -1,0 +1,118 @@
+"""What a corpus and a text may be: memory from 100 MB to 2 GB of text, and time for texts of one word.
+
+    python benchmarks/tokenize_limits.py memory CORPUS [--sizes 100MB 500MB 2GB]
+    python benchmarks/tokenize_limits.py time [--encodings gpt2 o200k_base]
+
+`memory`: peak memory of the command and its workers together (proportional, PSS, ten times a second), for whole
+files of CORPUS (`tokenize_corpus.py` makes one) until there is enough text. `time`: seconds for texts without spaces of
+one, two and four times a size, with their ratios: 2 and 4 are linear.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmdata.config import parse_size
+from llmdata.storage.encoding import load_encoding
+
+
+def peak_of(order: list[str]) -> tuple[int, float]:
+    """Peak of the proportional memory of `order` and its children, in bytes, and its seconds."""
+    began, peak = time.perf_counter(), 0
+    process = subprocess.Popen(order, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            held = 0
+            for member in family:
+                with contextlib.suppress(psutil.Error):
+                    held += member.memory_full_info().pss
+            peak = max(peak, held)
+        time.sleep(0.1)
+    if process.returncode:
+        sys.exit(f"{' '.join(order)}: exit {process.returncode}")
+    return peak, time.perf_counter() - began
+
+
+def memory(corpus: Path, sizes: list[int], name: str) -> None:
+    files = sorted(corpus.glob("*.parquet"))
+    bytes_of = {file: pq.read_table(file, columns=["text"]).nbytes for file in files}
+    for size in sizes:
+        chosen, whole = [], 0
+        for file in files:
+            if whole < size * 0.95:
+                chosen.append(str(file))
+                whole += bytes_of[file]
+        with tempfile.TemporaryDirectory() as out:
+            order = [sys.executable, "-m", "llmdata", "tokenize", *chosen, "--tokenizer", name, "-o", f"{out}/tokens"]
+            peak, seconds = peak_of([*order, "-w", "2"])
+        print(f"{whole / 1e6:8,.0f} MB of text: peak {peak / 1e6:,.0f} MB, {seconds:.1f} s", flush=True)
+
+
+def hard_texts(scale: int) -> dict[str, str]:
+    """Texts that are one word, or none, to a pattern."""
+    rng = random.Random(1)
+    letters = "".join(rng.choices("etaoinshrdlu", k=1_000_000))
+    return {
+        "a word of random letters, 12.5 MB": (letters * 13)[:12_500_000] * scale,
+        "one letter, 12.5 MB": "a" * 12_500_000 * scale,
+        "Chinese without spaces, 250,000 characters": "".join(
+            rng.choices("的一是不了人我在有他这中大来上国", k=250_000)
+        )
+        * scale,
+        "emoji, 250,000": "😀😃👨‍👩‍👧" * 40_000 * scale,
+        "blanks, 250,000": " " * 250_000 * scale,
+        "signs, 250,000": "=" * 250_000 * scale,
+        "digits, 250,000": "1234567890" * 25_000 * scale,
+    }
+
+
+def linear(names: list[str]) -> None:
+    for name in names:
+        encoding = load_encoding(name)
+        encoding.encode_arrow(pa.array(["warm"], pa.large_string()))
+        seconds: dict[str, list[float]] = {}
+        for scale in (1, 2, 4):
+            for kind, text in hard_texts(scale).items():
+                column = pa.array([text], pa.large_string())
+                began = time.perf_counter()
+                ids, _ = encoding.encode_arrow(column)
+                seconds.setdefault(kind, []).append(time.perf_counter() - began)
+                if encoding.decode_bytes(ids.tolist()) != text.encode():
+                    sys.exit(f"{name}, {kind}: does not come back")
+        for kind, (one, two, four) in seconds.items():
+            print(
+                f"{name:12} {kind:45} {one:7.3f} {two:7.3f} {four:7.3f} s: {two / one:.1f}, {four / one:.1f}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="what", required=True)
+    sized = commands.add_parser("memory")
+    sized.add_argument("corpus", type=Path)
+    sized.add_argument("--sizes", nargs="+", default=["100MB", "500MB", "2GB"])
+    sized.add_argument("--encoding", default="gpt2")
+    timed = commands.add_parser("time")
+    timed.add_argument("--encodings", nargs="+", default=["gpt2", "o200k_base"])
+    options = parser.parse_args()
+    if options.what == "memory":
+        memory(options.corpus, [int(str(parse_size(size))) for size in options.sizes], options.encoding)
+    else:
+        linear(options.encodings)
+
+
+if __name__ == "__main__":
+    main()
