@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +130,38 @@ def test_context_longer_than_the_text_and_a_batch_larger_than_it(tmp_path: Path)
     with pytest.raises(Exception, match="shorter context"):
         train(folder, Place.of(tmp_path / "b"), tiny(model={"context": 256}, data={"batch_tokens": 256}), Session())
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_training_imports_nothing_that_only_the_data_stages_need(tokens: Place, tmp_path: Path) -> None:
+    """So that a GPU machine needs PyTorch, NumPy, pydantic, PyYAML, typer, safetensors, and no more."""
+    config = tmp_path / "config.yaml"
+    config.write_text(tiny(loop={"steps": 2}).model_dump_json())
+    code = (
+        "import sys\n"
+        "from llmdata.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(*{name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names))\n"
+    )
+    command = [sys.executable, "-c", code, "train", tokens.path, "--out", str(tmp_path / "out"), "--model", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert {"torch", "llmdata"} <= loaded
+    assert not loaded & {
+        "awkward", "brotli", "duckdb", "fasttext", "fastwarc", "fsspec", "gigatoken", "lxml", "pandas", "phonenumbers",
+        "presidio_analyzer", "pyarrow", "ray", "requests", "resiliparse", "rustbpe", "scipy", "spacy", "tensorboard",
+        "tiktoken", "tldextract", "tokenizers", "trafilatura", "transformers", "wandb", "warcio", "zstandard",
+    }  # fmt: skip
+
+
+def test_the_gpu_benchmark_runs_without_a_gpu(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "gpu_train.py"
+    command = [sys.executable, str(script), "--device", "cpu", "--tiny", "--profile", str(tmp_path / "profile.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    parts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [part["tokens_per_second"] > 0 for part in parts if "tokens_per_second" in part] == [True] * 3
+    killed = next(part["kill_and_resume"] for part in parts if "kill_and_resume" in part)
+    assert killed["same"]
+    assert killed["died"] == -9
+    assert "aten::mm" in (tmp_path / "profile.txt").read_text()
