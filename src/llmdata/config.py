@@ -126,7 +126,7 @@ def from_options(model: type[S], options: Mapping[str, object], settings: Sequen
     try:
         return parse(model, "", "options", [*given, *(option.removeprefix(f"{section}.") for option in settings)])
     except ConfigError as error:
-        message = str(error).replace("options:1: : ", "")
+        message = str(error).replace("options: : ", "")
         for override, (key, value) in given.items():
             message = message.replace(f"--set {override}: {key}", f"--{key.replace('_', '-')} {value}")
         raise ConfigError(message) from None

@@ -48,7 +48,9 @@ class TokenizerConfig(Section):
             raise ValueError("give either name or path, not both")
         least = 256 + len(self.special_tokens) if self.kind == "bpe" else 2 + len(self.special_tokens)
         if self.vocab_size < least:
-            raise ValueError(f"vocab_size of a {self.kind} vocabulary with these special tokens is at least {least}")
+            raise ValueError(
+                f"vocab_size {self.vocab_size}: a {self.kind} vocabulary with these special tokens has at least {least}"
+            )
         return self
 
 
