@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from llmdata.audit.training import terminal_curve
 from llmdata.engine.session import Session
 from llmdata.errors import ChangedError, InputError, StoppedEarly
 from llmdata.storage.manifest import sha256_of
@@ -165,3 +166,20 @@ def test_the_gpu_benchmark_runs_without_a_gpu(tmp_path: Path) -> None:
     assert killed["same"]
     assert killed["died"] == -9
     assert "aten::mm" in (tmp_path / "profile.txt").read_text()
+
+
+def test_the_loss_curve_in_the_terminal() -> None:
+    assert terminal_curve([{"step": 1, "loss": 3.0}]) == ""
+    lines = [{"step": step, "loss": 4 - step / 50, "val_loss": 9.0} for step in range(1, 101)]
+    rows = terminal_curve(lines, width=20, height=4).splitlines()
+    assert [len(row) for row in rows] == [29] * 5
+    assert rows[0].startswith("  3.9")
+    assert rows[3].startswith("  2.0")
+    assert "3" in rows[4]
+    assert rows[4].endswith("100")
+    dots = [[i for i, cell in enumerate(row[9:]) if cell != "\u2800"] for row in rows[:4]]
+    assert dots[0][0] == 0
+    assert dots[3][-1] == 19
+    assert sum(map(len, dots)) < 30, "a line, not an area"
+    flat = terminal_curve([{"step": step, "loss": 1.0} for step in range(10)])
+    assert "1.000" in flat

@@ -74,6 +74,35 @@ def loss_curve(metrics: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
+def terminal_curve(metrics: Sequence[dict[str, Any]], width: int = 60, height: int = 10) -> str:
+    """Training loss in braille dots, `width` × `height` characters, its range beside them; empty without two points.
+
+    Each character has 2 × 4 dots (Unicode's block from U+2800). The first fiftieth of a long run is left out: it falls
+    so far that the rest would be flat.
+    """
+    series = [(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None]
+    series = series[len(series) // 50 :]
+    if len(series) < 2:
+        return ""
+    first, last = series[0][0], series[-1][0]
+    columns: list[list[float]] = [[] for _ in range(2 * width)]
+    for step, loss in series:
+        columns[(step - first) * (2 * width - 1) // max(1, last - first)].append(loss)
+    means = [sum(column) / len(column) if column else math.nan for column in columns]
+    known = [mean for mean in means if not math.isnan(mean)]
+    low, high = min(known), max(known)
+    cells = [[0] * width for _ in range(height)]
+    bits = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # left and right column of dots, from the top
+    for x, mean in enumerate(means):
+        if not math.isnan(mean):
+            y = round((high - mean) / ((high - low) or 1) * (4 * height - 1))
+            cells[y // 4][x // 2] |= bits[x % 2][y % 4]
+    labels = {0: f"{high:.3f}", height - 1: f"{low:.3f}"}
+    rows = [f"{labels.get(y, ''):>7} ┤" + "".join(chr(0x2800 + cell) for cell in row) for y, row in enumerate(cells)]
+    ends = f"{first:,}", f"{last:,}"
+    return "\n".join([*rows, " " * 9 + ends[0] + ends[1].rjust(width - len(ends[0]))])
+
+
 def _ticks(low: float, high: float) -> list[float]:
     """Three to seven round numbers between `low` and `high`."""
     rough = (high - low) / 6

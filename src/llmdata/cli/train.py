@@ -9,6 +9,7 @@ import typer
 from llmdata.cli.common import Console, Json, MaxTime, Out, Rerun, Verbose, command, named_by_options, set_option
 
 if TYPE_CHECKING:
+    from llmdata.storage.place import Place
     from llmdata.train import TrainConfig, TrainResult
 
 
@@ -20,6 +21,9 @@ def train(
         typer.Option(
             help="A preset (demo, gpt2-124m, llama-3.2-1b, …) or a YAML file. [default: demo]", metavar="MODEL"
         ),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Go on training this Hugging Face model, in its shape.", metavar="DIR")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", min=1, metavar="N")] = None,
     settings: Annotated[list[str] | None, set_option("train.optim.lr=3e-4")] = None,
@@ -37,6 +41,7 @@ def train(
     Example:
       llmdata train runs/demo/tokens --out model --steps 500
       llmdata train tokens -o model --model gpt2-124m --set train.optim.lr=3e-4 --max-time 8h
+      llmdata train tokens -o tuned --init demo-hf --steps 200
     """
     with command(json=json, verbose=verbose, max_time=max_time) as (session, console):
         from dataclasses import asdict
@@ -46,6 +51,8 @@ def train(
         from llmdata.train import train as run
 
         config = load_config(model, steps, settings or [])
+        if init is not None:
+            config = config.model_copy(update={"init": init})
         place = Place.of(out)
         with locked(place, "train"):
             result = run(Place.of(tokens), place, config, session, rerun=rerun)
@@ -60,7 +67,18 @@ def train(
             f"loss {result.loss:.4f}{measured}\nmodel: {place / result.checkpoint}"
         )
         console.result(asdict(result), text)
+        show_curve(place, console)
         show_samples(result, console)
+
+
+def show_curve(model: Place, console: Console) -> None:
+    """The loss over steps."""
+    from rich.text import Text
+
+    from llmdata.audit.training import metrics_of, terminal_curve
+
+    if curve := terminal_curve(metrics_of(model)):
+        console.render(Text(f"\nTraining loss by step\n{curve}"))
 
 
 def show_samples(result: TrainResult, console: Console) -> None:
