@@ -163,7 +163,8 @@ def _count_tokens(examples: Sequence[Example]) -> Counts:
 
         for path in np.flatnonzero(total).tolist():
             for token in features.name_tokens(page.path_names[path]):
-                add("names", token, good[path], total[path])
+                if 2 <= len(token) <= 40:
+                    add("names", token, good[path], total[path])
         for text, part in zip(page.texts, share.tolist(), strict=True):
             if len(text) < features.LONG:
                 for word in set(features.first_words(text)):

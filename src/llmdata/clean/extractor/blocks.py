@@ -166,37 +166,38 @@ def _walk(body: LexborNode, page: Page) -> None:
     tag_of, link_bit, bold_bit, pre_bit = _TAGS, BIT["link"], BIT["emphasis"], BIT["pre"]
     known_paths: dict[tuple[int, str, str], int] = {}
     texts, starts, ends = page.texts, page.starts, page.ends
+    container_parents, container_paths = page.container_parents, page.container_paths
     path_parents, path_tags, path_names = page.path_parents, page.path_tags, page.path_names
     pieces: list[str] = []
     link_chars = bold_chars = links = images = first_mask = first_path = 0
-    broken = False
     # The innermost open element (its identity, ancestors' bits, path, whether it is a block), and those around it.
     inner, mask, path, is_block = (body.parent or body).mem_id, 0, -1, False
     container = -1
     outer: list[tuple[int, int, int, bool]] = []
 
-    def flush() -> None:
-        nonlocal link_chars, bold_chars, links, images, broken
+    def flush(bits: int, path: int, container: int, counts: tuple[int, int, int, int]) -> bool:
+        """Make a block of `pieces`; False if they are blank."""
         raw = "".join(pieces)
         pieces.clear()
-        if first_mask & pre_bit:
+        if bits & pre_bit:
             text = raw.replace(_BREAK, "\n").replace("\r\n", "\n").expandtabs(4).strip("\n").rstrip()
-        elif broken:
+        elif _BREAK in raw:
             text = "\n".join(line for part in raw.split(_BREAK) if (line := " ".join(part.split())))
         else:
             text = " ".join(raw.split())
-        broken = False
-        if text:
-            texts.append(text)
-            page.masks.append(first_mask)
-            page.containers.append(container)
-            page.paths.append(first_path)
-            page.link_chars.append(min(link_chars, len(text)))
-            page.bold_chars.append(min(bold_chars, len(text)))
-            page.links.append(links)
-            page.images.append(images)
-            images = 0
-        link_chars = bold_chars = links = 0
+        if not text:
+            return False
+        texts.append(text)
+        page.masks.append(bits)
+        page.containers.append(container)
+        page.paths.append(path)
+        link_chars, bold_chars, links, images = counts
+        size = len(text)
+        page.link_chars.append(link_chars if link_chars < size else size)
+        page.bold_chars.append(bold_chars if bold_chars < size else size)
+        page.links.append(links)
+        page.images.append(images)
+        return True
 
     for node in body.traverse(include_text=True):
         tag = node.tag or ""
@@ -211,9 +212,11 @@ def _walk(body: LexborNode, page: Page) -> None:
         while inner != parent:
             if is_block:
                 if pieces:
-                    flush()
+                    if flush(first_mask, first_path, container, (link_chars, bold_chars, links, images)):
+                        images = 0
+                    link_chars = bold_chars = links = 0
                 ends[container] = len(texts)
-                container = page.container_parents[container]
+                container = container_parents[container]
             inner, mask, path, is_block = outer.pop()
         if tag == "-text":
             if not pieces:
@@ -229,21 +232,24 @@ def _walk(body: LexborNode, page: Page) -> None:
             if tag == "br":
                 if pieces:
                     pieces.append(_BREAK)
-                    broken = True
             elif tag == "img":
                 images += 1
             elif tag == "hr" and pieces:
-                flush()
+                if flush(first_mask, first_path, container, (link_chars, bold_chars, links, images)):
+                    images = 0
+                link_chars = bold_chars = links = 0
             continue
         outer.append((inner, mask, path, is_block))
         mask |= bits
-        name = ""
-        if attributes := node.attributes:
+        attributes = node.attributes
+        if attributes:
             name = attributes.get("class") or ""
             if not _TELLING.isdisjoint(attributes):
                 if identity := attributes.get("id"):
                     name += " " + _DIGITS.sub("", identity)
                 mask |= _attribute_bits(attributes)
+        else:
+            name = ""
         key = (path, tag, name)
         known = known_paths.get(key)
         if known is None:
@@ -255,10 +261,12 @@ def _walk(body: LexborNode, page: Page) -> None:
         is_block = kind == _BLOCK
         if is_block:
             if pieces:
-                flush()
+                if flush(first_mask, first_path, container, (link_chars, bold_chars, links, images)):
+                    images = 0
+                link_chars = bold_chars = links = 0
             mask &= ~bold_bit  # what is inside bold text but begins a block of its own is no bold line
-            page.container_parents.append(container)
-            page.container_paths.append(path)
+            container_parents.append(container)
+            container_paths.append(path)
             container = len(ends)
             starts.append(len(texts))
             ends.append(0)
@@ -266,10 +274,10 @@ def _walk(body: LexborNode, page: Page) -> None:
             links += 1
         inner = node.mem_id
     if pieces:
-        flush()
+        flush(first_mask, first_path, container, (link_chars, bold_chars, links, images))
     while container >= 0:
         ends[container] = len(texts)
-        container = page.container_parents[container]
+        container = container_parents[container]
 
 
 def _attribute_bits(attributes: dict[str, str | None]) -> int:

@@ -33,7 +33,7 @@ class Trees:
     borders: Array
     """(T · D) of float32: the answer is 1 above the border."""
     leaves: Array
-    """(T, 2^D) of int32; level d of a tree is bit d of the leaf's number."""
+    """(T, 2^D) of int32; level d of a tree is bit d of the leaf's number. The sum over trees fits 31 bits."""
     bias: int
 
     def predict(self, columns: Array) -> Array:
@@ -52,7 +52,7 @@ class Trees:
             leaf = above[:, 0].copy()
             for level in range(1, depth):
                 leaf |= above[:, level] << level
-            score = np.take(flat, leaf + base).sum(axis=0, dtype=np.int64) + self.bias
+            score = np.take(flat, leaf + base).sum(axis=0, dtype=np.int32) + self.bias
             out[first : first + _ROWS] = _probability(score)
         return out
 
