@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,15 @@ import torch
 from llmdata.audit.training import terminal_curve
 from llmdata.engine.session import Session
 from llmdata.errors import ChangedError, InputError, StoppedEarly
+from llmdata.storage.encoding import load_encoding
 from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import Shard, Split, TokenIndex, load_index
 from llmdata.train import train
 from llmdata.train.gpus import find_gpu
-from llmdata.train.metrics import read_lines
-from tests.train.corpus import SENTENCES, tiny, write_tokens
+from llmdata.train.loop import Trainer
+from llmdata.train.metrics import Log, read_lines
+from tests.train.corpus import SENTENCES, tiny, write_shard, write_tokens
 from tests.train.test_resume import CONFIG, At, records
 
 
@@ -183,3 +186,39 @@ def test_the_loss_curve_in_the_terminal() -> None:
     assert sum(map(len, dots)) < 30, "a line, not an area"
     flat = terminal_curve([{"step": step, "loss": 1.0} for step in range(10)])
     assert "1.000" in flat
+
+
+def test_a_step_does_not_wait_for_the_device(tokens: Place, out: Place) -> None:
+    """No value is read back (`item`, `bool`, `tolist`) between two looks at the losses, which take one copy."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    reads: list[str] = []
+
+    class Reads(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "_local_scalar_dense" in str(func) or "nonzero" in str(func):
+                reads.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    for optimizer in ("adamw", "muon"):
+        config = tiny(optim={"name": optimizer}, data={"micro_batch": 3})
+        trainer = Trainer(tokens, load_index(tokens), out, config, Session(), threads=1)
+        trainer.metrics = Log(out / "metrics.jsonl", -1)
+        with Reads():
+            for _ in range(5):
+                trainer._train_step()
+            assert reads == []
+        trainer._flush()
+        assert len(losses(out)) == 5
+
+
+@pytest.mark.parametrize("text", ["", "t", "the "])
+def test_hardly_any_text_to_validate_on(tmp_path: Path, text: str) -> None:
+    folder = Place.of(tmp_path / "tokens")
+    index = write_tokens(folder, SENTENCES)
+    ids = [index.eot, *load_encoding(folder / "tokenizer").encode(text)]
+    shard = write_shard(folder, "val-00000.bin", ids)
+    index.splits["val"] = Split(len(ids), 1, len(text), [shard])
+    index.save(folder)
+    result = train(folder, Place.of(tmp_path / "out"), tiny(loop={"steps": 2}, eval_tokens=None), Session())
+    assert (result.val_loss is None) == (len(ids) < 2)
