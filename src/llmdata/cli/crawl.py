@@ -121,8 +121,8 @@ def crawl(
             raise ConfigError("--domain and --limit go with --common-crawl")
         config = _config(given, settings or [])
         place = Place.of(out)
-        place.local()
         if common_crawl is not None:
+            place.local()
             from llmdata.crawl.common_crawl import fetch_domain, fetch_files
 
             with locked(place, "llmdata crawl"):

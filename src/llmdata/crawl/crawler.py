@@ -17,11 +17,12 @@ from llmdata.crawl.archive import OPEN
 from llmdata.crawl.config import CrawlConfig
 from llmdata.crawl.frontier import Frontier
 from llmdata.crawl.loop import Loop
+from llmdata.crawl.ship import local_folder, shipping
 from llmdata.crawl.site import serve
 from llmdata.engine.session import Session
 from llmdata.errors import ChangedError, ConfigError, InputError, StoppedEarly
 from llmdata.storage import manifest
-from llmdata.storage.lock import PRIVATE
+from llmdata.storage.lock import PRIVATE, locked
 from llmdata.storage.place import Place
 
 LEFT_OUT_LIST = "left-out.tsv"
@@ -58,12 +59,29 @@ class CrawlResult:
 
 
 def crawl(config: CrawlConfig, out: Place, session: Session, *, rerun: bool = False) -> CrawlResult:
-    """Crawl into the local folder `out`: `*.warc.gz`, `index.cdxj`, `left-out.tsv`, `frontier.sqlite`, `crawl.json`.
+    """Crawl into the folder `out`: `*.warc.gz`, `index.cdxj`, `left-out.tsv`, `crawl.json`, `frontier.sqlite`.
+
+    On an object store it has all but the last, which stays in the cache folder (see `crawl.ship`).
 
     A crawl that was stopped or killed goes on where it was, and one that is finished is left alone; `rerun` removes
     what is there and begins anew. The caller locks the folder. Raises ConfigError, ChangedError if the folder holds
     another crawl, InputError if no page could be had, StoppedEarly and Interrupted.
     """
+    if out.fs is None:
+        return _crawl(config, out, session, rerun)
+    _check_contact(config)
+    if rerun:
+        for path in out.children("*.warc.gz"):
+            path.remove()
+    here = local_folder(out)
+    manifest.save_stamp(out, "crawl", {"finished": False})
+    with locked(here, f"llmdata crawl --out {out}"), shipping(here, out):
+        result = _crawl(config, here, session, rerun)
+    manifest.save_stamp(out, "crawl", {"finished": result.ended != "stopped"})
+    return result
+
+
+def _crawl(config: CrawlConfig, out: Place, session: Session, rerun: bool) -> CrawlResult:
     folder = out.local()
     _check_contact(config)
     manifest.check_stage(out, "crawl")
