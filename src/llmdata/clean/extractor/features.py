@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from llmdata.clean.extractor.blocks import BIT, Page
 
@@ -288,8 +287,10 @@ def _of_page(d: Described, url: str, f: dict[str, Array]) -> dict[str, float]:
     total = float(chars.sum())
     is_text = (d.stops > 0) & (chars > 80) & (f["link_density"] < 0.3)
     kinds = {kind for script in page.linked_data for kind in _LINKED_TYPE.findall(script)}
-    parts = urlsplit(url) if url else urlsplit("http://x/")
-    path = parts.path.strip("/")
+    # By hand, for urlsplit raises on what is no URL.
+    address, _, query = url.partition("#")[0].partition("?")
+    path = "/" + address.partition("://")[2].partition("/")[2]
+    name = path.strip("/")
     out = {
         "page_log_chars": np.log1p(total),
         "page_blocks": d.n,
@@ -312,14 +313,14 @@ def _of_page(d: Described, url: str, f: dict[str, Array]) -> dict[str, float]:
         "og_article": page.og_type == "article",
         "og_product": page.og_type.startswith("product"),
         "og_website": page.og_type == "website",
-        "url_depth": path.count("/") + bool(path),
-        "url_length": len(path),
-        "url_hyphens": path.rsplit("/", 1)[-1].count("-"),
-        "url_date": bool(_DATE_IN_PATH.search(parts.path)),
-        "url_query": bool(parts.query),
+        "url_depth": name.count("/") + bool(name),
+        "url_length": len(name),
+        "url_hyphens": name.rsplit("/", 1)[-1].count("-"),
+        "url_date": bool(_DATE_IN_PATH.search(path)),
+        "url_query": bool(query),
     }
-    for name, types in _TYPES.items():
-        out[f"ld_{name}"] = any(kind in kinds for kind in types)
+    for kind, types in _TYPES.items():
+        out[f"ld_{kind}"] = not kinds.isdisjoint(types)
     return out
 
 

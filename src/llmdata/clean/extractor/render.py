@@ -54,8 +54,10 @@ def render(page: Page, kept: Sequence[int]) -> str:
             text = page.texts[block]
             if item >= 0 and not page.masks[block] & _APART:
                 margin = "  " * min(places[item].indent - 1, _DEEPEST)
-                first = item != last_item and page.path_tags[page.container_paths[item]] == "li"
-                text = (margin + ("- " if first else "  ") + text).replace("\n", f"\n{margin}  ")
+                if page.path_tags[page.container_paths[item]] == "li":
+                    text = ("  " if item == last_item else "- ") + text
+                    text = text.replace("\n", "\n  ")
+                text = margin + text.replace("\n", f"\n{margin}")
         if out:
             out.append(_between(page, places, last, block, row, item, last_item))
         out.append(text)
