@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmdata.document import Document
-from llmdata.text import SENTENCE_END, TextView, count_sentences, is_punctuation, split_words
+from llmdata.text import (
+    LETTERS,
+    PUNCTUATION_ONLY,
+    SENTENCE_END,
+    WORD,
+    TextView,
+    count_sentences,
+    hash_of,
+    is_punctuation,
+    split_words,
+    tokens_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,17 +105,41 @@ def test_a_view_cuts_lines_and_paragraphs():
     assert view.paragraphs == ["one", "two\n three", "four"]
 
 
-def test_equal_words_have_equal_hashes():
-    view = TextView("the cat, the \ud800 \ud800")
-    assert view.words == ["the", "cat", ",", "the", "\ud800", "\ud800"]
-    hashes = view.word_hashes.tolist()
+def test_equal_tokens_have_equal_hashes():
+    tokens = TextView("the cat, the \ud800 \ud800").tokens
+    hashes = tokens.hashes.tolist()
     assert [hashes.index(value) for value in hashes] == [0, 1, 2, 0, 4, 4]
-    assert view.word_counts == {"the": 2, "cat": 1, ",": 1, "\ud800": 2}
-    assert len(TextView("").word_hashes) == 0
+    assert tokens.lengths.tolist() == [3, 3, 1, 3, 1, 1]
+    assert hashes[0] == hash_of("the")
+    assert len(TextView("").tokens) == len(TextView(" \n").tokens) == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "kind"),
+    [("word", LETTERS), ("a1", LETTERS), ("'s", LETTERS), ("42", WORD), ("•", WORD), ("!", PUNCTUATION_ONLY)],
+)
+def test_tokens_are_of_three_kinds(token: str, kind: int) -> None:
+    assert tokens_of(token).kinds.tolist() == [kind]
+
+
+@given(st.lists(st.text(st.sampled_from("aB1.,'!-\u0e01\u4e2dé"), max_size=8), max_size=40))
+def test_tokens_are_those_that_words_are_split_into(pieces: list[str]) -> None:
+    text = " ".join(pieces)
+    words = split_words(text)
+    tokens = tokens_of(text)
+    assert tokens.hashes.tolist() == list(map(hash_of, words))
+    assert tokens.lengths.tolist() == list(map(len, words))
+
+
+def test_a_text_of_more_pieces_than_are_remembered_has_all_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmdata.text._MOST_CACHED", 200)
+    monkeypatch.setattr("llmdata.text._MOST_TOGETHER", 7)
+    text = " ".join(f"{number % 60}, x" for number in range(200))
+    assert tokens_of(text).hashes.tolist() == list(map(hash_of, split_words(text)))
 
 
 def test_hashes_are_the_same_in_every_process():
-    code = "from llmdata.text import TextView; print(TextView('stable words').word_hashes.tolist())"
+    code = "from llmdata.text import TextView; print(TextView('stable words').tokens.hashes.tolist())"
     runs = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -115,12 +150,12 @@ def test_hashes_are_the_same_in_every_process():
         ).stdout
         for seed in ("1", "2")
     }
-    assert runs == {f"{TextView('stable words').word_hashes.tolist()}\n"}
+    assert runs == {f"{TextView('stable words').tokens.hashes.tolist()}\n"}
 
 
 def test_filters_share_a_view_until_the_text_changes():
     doc = Document(text="one two")
-    words = doc.view.words
-    assert doc.view.words is words
+    tokens = doc.view.tokens
+    assert doc.view.tokens is tokens
     doc.text = "three"
-    assert doc.view.words == ["three"]
+    assert doc.view.tokens.lengths.tolist() == [5]

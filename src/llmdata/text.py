@@ -11,8 +11,9 @@ belong in a recipe of that language.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from array import array
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,9 @@ PUNCTUATION = SENTENCE_END | frozenset(
 
 _LONGEST_PIECE = 500  # between two spaces: longer is no word, and only cut at punctuation
 _MOST_MARKS = 40  # around one word
-_LONGEST_CACHED = 40
-_MOST_CACHED = 1 << 17  # some 20 MB
+_MOST_CACHED = 1 << 21  # characters of pieces, and 8 for each piece: some 30 MB
+_MOST_TOGETHER = 1 << 16
+"""Pieces of a text looked up together: more could fill the memory with one text."""
 
 _OPENING = "\\[(\\]){}<>_#*&,:;!?¿؟¡…。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧"
 _QUOTES = "'\"”“`‘´’«»"
@@ -207,24 +209,102 @@ def _inner(piece: str) -> tuple[str, ...]:
     return tuple(part for part in (*parts, piece[start:]) if part)
 
 
-class _Pieces(dict[str, tuple[str, ...]]):
-    """Tokens of the pieces met before: a look-up costs a thirtieth of cutting. Starts anew when it is full."""
+WORD, LETTERS, PUNCTUATION_ONLY = 0, 1, 2
+"""Kinds of tokens: neither of the others (numbers, symbols), with a letter in them, of punctuation only."""
 
-    def __missing__(self, piece: str) -> tuple[str, ...]:
+
+def kind_of(token: str) -> int:
+    """LETTERS, PUNCTUATION_ONLY, or WORD for what is neither."""
+    if token.isalpha():
+        return LETTERS
+    if is_punctuation(token):
+        return PUNCTUATION_ONLY
+    return LETTERS if any(map(str.isalpha, token)) else WORD
+
+
+class _Pieces(dict[str, int]):
+    """What filters ask about the tokens of pieces met before, in columns: a look-up costs a thirtieth of cutting."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.clear()
+        self._size = 0
+        self._first, self._count = array("q"), array("q")  # of each piece: where its tokens stand in the columns below
+        self._hashes, self._lengths, self._kinds = array("Q"), array("q"), array("B")
+
+    def __missing__(self, piece: str) -> int:
         tokens = _cut(piece)
-        if len(piece) <= _LONGEST_CACHED:
-            if len(self) >= _MOST_CACHED:
-                self.clear()
-            self[piece] = tokens
-        return tokens
+        number = self[piece] = len(self._first)
+        self._size += 8 + len(piece)
+        self._first.append(len(self._hashes))
+        self._count.append(len(tokens))
+        for token in tokens:
+            self._hashes.append(hash_of(token))
+            self._lengths.append(len(token))
+            self._kinds.append(kind_of(token))
+        return number
+
+    def tokens_of(self, pieces: list[str]) -> Tokens:
+        """The tokens of `pieces` one after the other."""
+        import numpy as np
+
+        numbers = np.fromiter(map(self.__getitem__, pieces), np.int64, len(pieces))
+        counts = np.frombuffer(self._count, np.int64)[numbers]
+        before = np.cumsum(counts) - counts
+        places = np.repeat(np.frombuffer(self._first, np.int64)[numbers] - before, counts)
+        places += np.arange(len(places))
+        found = Tokens(
+            np.frombuffer(self._hashes, np.uint64)[places],
+            np.frombuffer(self._lengths, np.int64)[places],
+            np.frombuffer(self._kinds, np.uint8)[places],
+        )
+        if self._size > _MOST_CACHED:
+            self.forget()
+        return found
 
 
 _pieces = _Pieces()
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of a text in order, punctuation among them, as columns of the same length."""
+
+    hashes: npt.NDArray[np.uint64]
+    """XXH3-64 of each token in UTF-8: the same on every machine and in every run."""
+    lengths: npt.NDArray[np.int64]
+    """In characters."""
+    kinds: npt.NDArray[np.uint8]
+    """LETTERS, PUNCTUATION_ONLY or WORD."""
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+
+def hash_of(token: str) -> int:
+    """As in `Tokens.hashes`."""
+    from xxhash import xxh3_64_intdigest
+
+    return xxh3_64_intdigest(token.encode("utf-8", "surrogatepass"))
+
+
+def tokens_of(text: str) -> Tokens:
+    """The tokens of `split_words(text)`."""
+    import numpy as np
+
+    pieces = text.split()
+    if len(pieces) <= _MOST_TOGETHER:
+        return _pieces.tokens_of(pieces) if pieces else Tokens(*(np.zeros(0, kind) for kind in ("u8", "i8", "u1")))
+    parts = [_pieces.tokens_of(pieces[at : at + _MOST_TOGETHER]) for at in range(0, len(pieces), _MOST_TOGETHER)]
+    return Tokens(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "lengths", "kinds")))
+
+
 def split_words(text: str) -> list[str]:
     """All tokens of `text`, punctuation among them, white space not."""
-    return list(chain.from_iterable(map(_pieces.__getitem__, text.split())))
+    return list(chain.from_iterable(map(_cut, text.split())))
 
 
 def count_sentences(line: str) -> int:
@@ -251,17 +331,15 @@ def is_punctuation(word: str) -> bool:
 
 
 class TextView:
-    """One text and what filters need of it, made on demand and kept. Do not change the lists that it hands out."""
+    """One text and what filters need of it, made on demand and kept. Do not change what it hands out."""
 
-    __slots__ = ("_lines", "_paragraphs", "_word_counts", "_word_hashes", "_words", "text")
+    __slots__ = ("_lines", "_paragraphs", "_tokens", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._lines: list[str] | None = None
         self._paragraphs: list[str] | None = None
-        self._words: list[str] | None = None
-        self._word_counts: Counter[str] | None = None
-        self._word_hashes: npt.NDArray[np.uint64] | None = None
+        self._tokens: Tokens | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -278,28 +356,8 @@ class TextView:
         return self._paragraphs
 
     @property
-    def words(self) -> list[str]:
-        """Tokens in order, punctuation among them (`split_words`)."""
-        if self._words is None:
-            self._words = split_words(self.text)
-        return self._words
-
-    @property
-    def word_counts(self) -> Counter[str]:
-        """How often each distinct token occurs, in order of first occurrence."""
-        if self._word_counts is None:
-            self._word_counts = Counter(self.words)
-        return self._word_counts
-
-    @property
-    def word_hashes(self) -> npt.NDArray[np.uint64]:
-        """XXH3-64 of each token in UTF-8: the same on every machine and in every run."""
-        if self._word_hashes is None:
-            import numpy as np
-            from xxhash import xxh3_64_intdigest
-
-            # No word has a newline in it: one call encodes them all.
-            encoded = "\n".join(self.word_counts).encode("utf-8", "surrogatepass").split(b"\n")
-            hashes = dict(zip(self.word_counts, map(xxh3_64_intdigest, encoded), strict=False))
-            self._word_hashes = np.fromiter(map(hashes.__getitem__, self.words), np.uint64, len(self.words))
-        return self._word_hashes
+    def tokens(self) -> Tokens:
+        """Hashes, lengths and kinds of all tokens, in order."""
+        if self._tokens is None:
+            self._tokens = tokens_of(self.text)
+        return self._tokens

@@ -56,10 +56,12 @@ class Fineweb:
                 doc, "max_duplicate_line_characters", share, ">", config.max_duplicate_line_characters
             )
 
-        if config.max_newlines_per_word is not None and newlines:
-            share = newlines / len(doc.view.words)
-            if share > config.max_newlines_per_word:
-                return self._rejection(doc, "max_newlines_per_word", share, ">", config.max_newlines_per_word)
+        # There are at least as many tokens as pieces between white space: most texts need no look at the tokens.
+        limit = config.max_newlines_per_word
+        if limit is not None and newlines >= limit * len(doc.text.split()):
+            share = newlines / len(doc.view.tokens)
+            if share > limit:
+                return self._rejection(doc, "max_newlines_per_word", share, ">", limit)
         return doc
 
     def _rejection(self, doc: Document, rule: str, value: float, sign: str, limit: float) -> Rejection:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
-from llmdata.text import is_punctuation
+from llmdata.text import LETTERS, PUNCTUATION_ONLY, Tokens, hash_of
 
 
 class GopherQualityConfig(Section):
@@ -52,21 +52,14 @@ class GopherQuality:
 
     def __init__(self, config: GopherQualityConfig) -> None:
         self._config = config
+        self._stop_hashes = sorted({hash_of(word) for word in config.stop_words})
 
     def __call__(self, doc: Document) -> Document | Rejection:
-        text = doc.text
-        counts = doc.view.word_counts
-        tokens = len(doc.view.words) or 1  # of an empty text all ratios are 0
-        words = characters = lettered = 0
-        for word, count in counts.items():
-            if word.isalpha():  # most are, and then both questions are answered
-                lettered += count
-            elif is_punctuation(word):
-                continue
-            elif any(map(str.isalpha, word)):
-                lettered += count
-            words += count
-            characters += count * len(word)
+        text, all_tokens = doc.text, doc.view.tokens
+        tokens = len(all_tokens) or 1  # of an empty text all ratios are 0
+        is_word = all_tokens.kinds != PUNCTUATION_ONLY
+        words, characters = int(is_word.sum()), int(all_tokens.lengths[is_word].sum())
+        lettered = int((all_tokens.kinds == LETTERS).sum())
 
         config = self._config
         mean = characters / words if words else 0.0
@@ -96,13 +89,13 @@ class GopherQuality:
                 config.max_ellipsis_lines,
             )
             or self._below(doc, "min_words_with_letter", lettered / tokens, config.min_words_with_letter)
-            or self._below(doc, "min_stop_words", self._stop_words(counts), config.min_stop_words)
+            or self._below(doc, "min_stop_words", self._stop_words(all_tokens), config.min_stop_words)
             or doc
         )
 
-    def _stop_words(self, counts: dict[str, int]) -> int:
-        distinct = self._config.count_stop_words == "distinct"
-        return sum((1 if distinct else counts[word]) for word in set(self._config.stop_words) if word in counts)
+    def _stop_words(self, tokens: Tokens) -> int:
+        counts = [int((tokens.hashes == value).sum()) for value in self._stop_hashes]
+        return sum(map(bool, counts)) if self._config.count_stop_words == "distinct" else sum(counts)
 
     def _below(self, doc: Document, rule: str, value: float, limit: float | None) -> Rejection | None:
         if limit is None or value >= limit:

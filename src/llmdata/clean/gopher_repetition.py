@@ -96,12 +96,12 @@ class GopherRepetition:
     def _n_grams(self, doc: Document, view: TextView) -> Rejection | None:
         import numpy as np
 
-        words = view.word_hashes
+        words = view.tokens.hashes
         if len(words) < 2:
             return None
         # ends[i] is the number of characters of the words before word i
         ends = np.zeros(len(words) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, view.words), np.int64, len(words)), out=ends[1:])
+        np.cumsum(view.tokens.lengths, out=ends[1:])
         hashes = words
         # What occurs twice as an n-gram occurs twice as an (n-1)-gram: only those positions need another look.
         repeated: npt.NDArray[np.intp] | None = None
