@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from llmdata.cli.app import app
-from llmdata.dedup import repeats
+from llmdata.dedup import passages, repeats
 from llmdata.dedup.config import LineDedupConfig, ParagraphDedupConfig, SpanDedupConfig
 from llmdata.dedup.passages import LineDedup, ParagraphDedup, PassageDedup, SpanDedup
 from llmdata.document import Document, Rejection
@@ -186,6 +186,14 @@ def test_units_are_the_whole_text(text: str) -> None:
         assert "".join(units) == text
         assert all(units)
     assert SPANS.keys([Document(text=text)]).num_rows == 1
+
+
+@given(st.text(alphabet=st.sampled_from("ab1.!?…‼।。！｡\n \t\u3000\x1c\x85\"')]”’»」"), max_size=30))
+def test_common_texts_are_cut_as_all_others(text: str) -> None:
+    ends = [match.span() for match in passages._SENTENCES.finditer(text)]
+    assert SPANS.units(text) == passages._cut(text, passages._SENTENCES)
+    if passages._RARE.isdisjoint(text):
+        assert [match.span() for match in passages._COMMON.finditer(text)] == ends
 
 
 def test_as_a_user_meets_it(tmp_path: Path) -> None:
