@@ -253,10 +253,10 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
     f["title_cover"] = shared / max(1, len(title))
     best = int(np.argmax(f["title_overlap"] * f["title_cover"]))
     f["after_title"] = order - best
-    description = page.description[:80].lower()
-    f["is_description"] = np.array(
-        [bool(description) and text[:80].lower()[:40] == description[:40] for text in page.texts], np.float64
-    )
+    description = page.description[:80].lower()[:40]
+    f["is_description"] = np.zeros(n)
+    if description:
+        f["is_description"][:] = [text[:80].lower()[:40] == description for text in page.texts]
     # Neighbours.
     for by in (1, 2, 3):
         for sign in (by, -by):

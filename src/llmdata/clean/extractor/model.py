@@ -48,10 +48,15 @@ class Trees:
         # Pages of any size in memory that fits the cache.
         for first in range(0, columns.shape[1], _ROWS):
             part = columns[:, first : first + _ROWS]
-            above = (part[self.features] > self.borders[:, None]).view(np.uint8).reshape(n_trees, depth, -1)
-            leaf = above[:, 0].copy()
-            for level in range(1, depth):
-                leaf |= above[:, level] << level
+            above = (
+                (np.take(part, self.features, axis=0) > self.borders[:, None])
+                .view(np.uint8)
+                .reshape(n_trees, depth, -1)
+            )
+            leaf = above[:, depth - 1].copy()  # of one byte: depth is 8 at most
+            for level in range(depth - 2, -1, -1):
+                leaf += leaf
+                leaf += above[:, level]
             score = np.take(flat, leaf + base).sum(axis=0, dtype=np.int32) + self.bias
             out[first : first + _ROWS] = _probability(score)
         return out
