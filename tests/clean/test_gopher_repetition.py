@@ -44,7 +44,7 @@ CASES = [
     (
         "duplicate_paragraph_characters",
         padded("a" * 20 + "\n\n" + "a" * 20 + "\n\nb", 100),
-        "a" * 20 + "\n\n" + "a" * 20,
+        padded("a" * 20 + "\n\n" + "a" * 20 + "\n\nb", 99),
     ),
     (
         "duplicate_line_characters",
