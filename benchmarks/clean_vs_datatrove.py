@@ -103,6 +103,14 @@ def trafilatura_alone(archive: str) -> int:
     return pages
 
 
+def _check(python: str) -> None:
+    """Without one of these the peer's child processes die one after the other, and its run hangs."""
+    names = "datatrove, trafilatura, spacy, fasttext, lxml_html_clean"
+    imported = subprocess.run([python, "-c", f"import {names}"], stderr=subprocess.PIPE, text=True, check=False)
+    if imported.returncode:
+        raise SystemExit(f"{python} cannot import {names}: {imported.stderr.strip().splitlines()[-1]}")
+
+
 def _alone(pages: Path) -> None:
     from concurrent.futures import ProcessPoolExecutor
 
@@ -236,6 +244,8 @@ def main() -> None:
     if args.alone:
         _alone(args.pages)
         return
+    if args.peer_python:
+        _check(args.peer_python)
     work = args.work or Path(tempfile.mkdtemp(prefix="clean-"))
     work.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {}
