@@ -15,7 +15,7 @@ RUN := demo$(addprefix -,$(SITE))
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: .venv demo test lint format chaos bench schema docs picture constraints clean
+.PHONY: .venv demo test lint format chaos fuzz bench schema docs picture constraints clean
 
 .venv: .venv/.installed
 
@@ -39,6 +39,13 @@ test: .venv/.installed-dev
 
 chaos: .venv/.installed-dev
 	$(BIN)/python -m pytest -m chaos --timeout=3600
+
+# Seconds for each of the two programs; an input that fails is written into this folder as crash-*.
+SECONDS_OF_FUZZING ?= 60
+fuzz: .venv/.installed-dev
+	$(BIN)/pip install -q -c constraints.txt "atheris>=3.0"
+	$(BIN)/python -m tests.fuzz.stages filters -max_total_time=$(SECONDS_OF_FUZZING) -timeout=20 -verbosity=0
+	$(BIN)/python -m tests.fuzz.stages extract -max_total_time=$(SECONDS_OF_FUZZING) -timeout=20 -verbosity=0
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

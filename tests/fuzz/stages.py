@@ -1,0 +1,59 @@
+"""atheris (libFuzzer) on the extractors and filters: whatever comes in, a stage decides and does not raise.
+
+python -m tests.fuzz.stages extract|filters [libFuzzer's options, as -max_total_time=60]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import get_args
+
+import atheris
+
+with atheris.instrument_imports(include=["llmdata"]):
+    from llmdata.clean.extract import Extract, ExtractConfig
+    from llmdata.document import Document, Filter, Payload, Rejection
+    from llmdata.pipeline.chain import FILTERS, make_filter
+    from llmdata.pipeline.recipe import CleanConfig
+
+
+def _filters() -> list[Filter]:
+    """All of the package that look at a text and need no model of the user's."""
+    config = CleanConfig.model_validate({"bad_words": {"lists": ["en"]}})
+    others = ("quality", "extract", "decontaminate")
+    return [make_filter(name, config) for name in FILTERS if name not in others]
+
+
+def _judge(stage: Filter, doc: Document) -> None:
+    found = stage(doc)
+    kept = found.document if isinstance(found, Rejection) else found
+    assert kept is doc, f"{stage.name} lost the document"
+
+
+def filters() -> Callable[[bytes], None]:
+    stages = _filters()
+
+    def test(data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape")
+        for stage in stages:
+            _judge(stage, Document(id="1", text=text, url="http://example.com/" + text[:50]))
+
+    return test
+
+
+def extract() -> Callable[[bytes], None]:
+    names = get_args(ExtractConfig.model_fields["extractor"].annotation)
+    stages: list[Filter] = [Extract(ExtractConfig.model_validate({"extractor": name})) for name in names]
+
+    def test(data: bytes) -> None:
+        for stage in stages:
+            _judge(stage, Document(id="1", url="http://example.com/", payload=Payload(data, "text/html", "utf-8")))
+
+    return test
+
+
+if __name__ == "__main__":
+    target = {"filters": filters, "extract": extract}[sys.argv.pop(1)]()
+    atheris.Setup(sys.argv, target)
+    atheris.Fuzz()
