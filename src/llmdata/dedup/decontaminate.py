@@ -128,6 +128,11 @@ class _Index:
         runs, self._owners = runs[~again], owners[~again]
         self.runs, first = np.unique(runs, return_index=True)
         self._first = np.append(first, len(runs))
+        # Nearly all runs of documents are in no set: their first bits say so, without a search in a large array.
+        bits = min(27, (16 * len(self.runs)).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._begun = np.zeros(1 << bits, bool)
+        self._begun[self.runs >> self._shift] = True
         self.items = items
         self.sizes = np.bincount(self._owners, minlength=len(items))
 
@@ -158,9 +163,12 @@ class _Index:
 
     def find(self, runs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The number of each of `runs`, or how many there are for one that no item has."""
-        places = np.searchsorted(self.runs, runs)
-        same = self.runs.take(places, mode="clip") == runs
-        return np.where(same, places, len(self.runs))
+        found = np.full(len(runs), len(self.runs))
+        likely = np.flatnonzero(self._begun[runs >> self._shift])
+        places = np.searchsorted(self.runs, runs[likely])
+        same = self.runs.take(places, mode="clip") == runs[likely]
+        found[likely[same]] = places[same]
+        return found
 
     def items_of(self, run: int) -> list[int]:
         found: list[int] = self._owners[self._first[run] : self._first[run + 1]].tolist()
