@@ -218,7 +218,6 @@ class Decoder(nn.Module):
         return Cache(keys, torch.empty_like(keys))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def block_mask(documents: Tensor) -> BlockMask:
     """Causal attention within documents, for FlexAttention; `documents` (B, T) are numbers that never fall along T.
 
@@ -227,7 +226,8 @@ def block_mask(documents: Tensor) -> BlockMask:
     batch, length = documents.shape
     size = 128
     blocks = -(-length // size)
-    padded = F.pad(documents, (0, blocks * size - length), mode="replicate").view(batch, blocks, size)
+    filler = documents[:, -1:].expand(batch, blocks * size - length)  # `F.pad` repeats no integers on a GPU
+    padded = torch.cat([documents, filler], dim=1).view(batch, blocks, size)
     low, high = padded[..., 0], padded[..., -1]  # (B, blocks)
     query, key = torch.meshgrid(*[torch.arange(blocks, device=documents.device)] * 2, indexing="ij")
     some = (query >= key) & (low[:, :, None] <= high[:, None, :])  # (B, query blocks, key blocks)
