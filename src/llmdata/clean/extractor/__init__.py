@@ -32,10 +32,10 @@ def main_text(html: str, url: str = "", *, tables: bool = True, weights: model.W
     kept = model.choose(p, described.told, weights.breadth).nonzero()[0].tolist()
     if not tables:
         kept = [block for block in kept if not page.masks[block] & blocks.BIT["table"]]
-    return render(page, _without_repeats(page, kept))
+    return render(page, without_repeats(page, kept))
 
 
-def _without_repeats(page: blocks.Page, kept: list[int]) -> list[int]:
+def without_repeats(page: blocks.Page, kept: list[int]) -> list[int]:
     """The blocks of `kept` but those whose text has been there: a page often holds its text once more for telephones.
 
     Code and tables repeat for reasons of their own.
