@@ -60,6 +60,8 @@ class Attention(nn.Module):
             k, v = cache.keys[layer, :batch, :, :end], cache.values[layer, :batch, :, :end]
         grouped = self.kv_heads != self.heads
         if isinstance(mask, BlockMask):
+            # Copies in plain order: compiled on a CPU by PyTorch 2.13 it misreads what `rotate` leaves.
+            q, k, v = (z.clone(memory_format=torch.contiguous_format) for z in (q, k, v))
             y = flex_attention(q, k, v, block_mask=mask, enable_gqa=grouped)
         else:
             y = F.scaled_dot_product_attention(
