@@ -12,6 +12,7 @@ judges the weights in the package, which have seen all these pages.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import time
 from collections import defaultdict
@@ -86,6 +87,8 @@ def speed(examples: Sequence[Example], rounds: int = 2) -> None:
     sample = {name: examples if name != "trafilatura" else examples[::10] for name in names}
     for run in names.values():
         run(examples[0])
+    gc.collect()
+    gc.freeze()  # the examples are many objects, and no user of the extractor holds them
     best: dict[str, float] = {}
     for _ in range(rounds):
         for name, run in names.items():
