@@ -126,7 +126,8 @@ def _repeats(stages: Sequence[StageStatus]) -> str:
     rows = [
         (stage.stage, repeat["stage"], repeat["task"], repeat["why"])
         for stage in stages
-        for repeat in repeats(Place.of(stage.folder))
+        for folder in (Place.of(stage.folder), *(Place.of(stage.folder) / "dedup").children())
+        for repeat in repeats(folder)
     ]
     if not rows:
         return ""

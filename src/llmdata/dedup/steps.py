@@ -89,7 +89,7 @@ def run_steps(tasks: Sequence[EdgeTask], keys: int, memory: int, session: Sessio
 
 def _run(tasks: list[EdgeTask], session: Session, stage: str, needs: Needs | None = None) -> None:
     units = [Task(task.id, task) for task in tasks]
-    run_tasks(units, find_edges, session, stage=stage, unit="steps", needs=needs, preload=PRELOAD)
+    run_tasks(units, find_edges, session, stage=stage, unit="steps", needs=needs, state=tasks[0].out, preload=PRELOAD)
 
 
 def cost(began: float) -> dict[str, float]:
