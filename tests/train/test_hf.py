@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from llmdata.engine.session import Session
-from llmdata.errors import ConfigError, InputError
+from llmdata.errors import ChangedError, ConfigError, InputError
 from llmdata.storage.place import Place
 from llmdata.train import Sampling, generate, train
 from llmdata.train.config import ModelConfig
 from llmdata.train.hf import config_of, export, load_hf
+from llmdata.train.metrics import read_lines
 from llmdata.train.sampling import load_model
-from tests.train.corpus import tiny
+from tests.train.corpus import tiny, write_tokens
 
 pytest.importorskip("transformers")
 
@@ -114,6 +115,31 @@ def test_models_that_transformers_saved_are_read(tmp_path: Any, kind: str) -> No
     ids = torch.randint(0, 99, (2, 40))
     with torch.no_grad():
         assert (ours.head(ours(ids)) - theirs(ids).logits).abs().max() < 1e-4
+
+
+def test_training_goes_on_from_an_exported_model(tokens: Place, out: Place, tmp_path: Any) -> None:
+    trained(tokens, out, SHAPES["llama"])
+    folder = Place.of(tmp_path / "hf")
+    export(out, folder)
+    config = tiny(init=folder.path, loop={"steps": 4}, optim={"lr": 1e-3}, eval_every=2)
+    again = Place.of(tmp_path / "again")
+    assert train(tokens, again, config, Session()).fresh
+    before, after = (list(read_lines(place / "metrics.jsonl")) for place in (out, again))
+    assert after[0]["val_loss"] == pytest.approx(before[-1]["val_loss"], rel=1e-6)
+    assert after[-1]["val_loss"] < after[0]["val_loss"]
+    assert (again / "model.json").read_json()["model"]["norm"] == "rmsnorm"
+    assert not train(tokens, again, config, Session()).fresh
+    with pytest.raises(ChangedError, match="init"):
+        train(tokens, again, config.model_copy(update={"init": None}), Session())
+
+
+def test_a_model_with_another_tokenizer_is_refused(tokens: Place, out: Place, tmp_path: Any) -> None:
+    trained(tokens, out, SHAPES["llama"])
+    folder, others = Place.of(tmp_path / "hf"), Place.of(tmp_path / "others")
+    export(out, folder)
+    write_tokens(others, ["quartz and zephyr, jolly foxes, bright vixens jump"] * 40)
+    with pytest.raises(InputError, match="tokenizer"):
+        train(others, Place.of(tmp_path / "again"), tiny(init=folder.path), Session())
 
 
 def test_bfloat16_and_a_second_export_over_the_first(tokens: Place, out: Place) -> None:

@@ -187,6 +187,9 @@ class TrainConfig(Section):
 
     model: str | ModelConfig = "demo"
     """A preset (demo, gpt2-124m, llama-3.2-1b, …) or a model spelt out."""
+    init: str | None = None
+    """Folder of a Hugging Face model (GPT-2, Llama, GPT-NeoX) whose weights training begins with, and whose shape takes
+    the place of `model`'s."""
     optim: OptimConfig = OptimConfig()
     data: DataConfig = DataConfig()
     loop: LoopConfig = LoopConfig()

@@ -7,6 +7,7 @@ theirs or several of theirs, one below the other; `Link` says which. Letters as 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,10 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from llmdata.config import parse
 from llmdata.errors import ConfigError, InputError
+from llmdata.storage.encoding import load_encoding
+from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
+from llmdata.storage.token_index import TokenIndex
 from llmdata.train.checkpoint import read_tensors, write_safetensors
-from llmdata.train.config import ModelConfig, RopeScaling
+from llmdata.train.config import ModelConfig, RopeScaling, TrainConfig
 from llmdata.train.model import VOCAB_MULTIPLE
 from llmdata.train.sampling import MODEL, TOKENIZER, find_checkpoint
 
@@ -84,6 +89,24 @@ def load_hf(folder: Place) -> tuple[ModelConfig, int, dict[str, Tensor]]:
     prefixed = any(name.startswith(body) for name in tensors)  # GPT-2's own files have no prefix
     named = {name if prefixed or name.startswith("lm_head") else body + name: value for name, value in tensors.items()}
     return config, vocab_size, from_hf(family, config, named, vocab_size, folder)
+
+
+def beginning(config: TrainConfig, folder: Place, index: TokenIndex) -> tuple[TrainConfig, list[str]]:
+    """`config` with the shape of the Hugging Face model in `folder`, and the sha256 of the files with its weights.
+
+    Raises InputError where its tokenizer is not the one that the tokens of `index` were made with.
+    """
+    shape, vocab_size = config_of(folder)
+    if (folder / "tokenizer.json").exists():  # without one, that the vocabulary is large enough is all that is known
+        digest = load_encoding(folder).digest
+        if digest != index.tokenizer_digest:
+            raise InputError(
+                f"{folder}: its tokenizer ({digest[:12]}…) is not the one that the tokens were made with "
+                f"({index.tokenizer_digest[:12]}…): tokenize with `--tokenizer {folder}`"
+            )
+    given = config.model_dump() | {"model": shape.model_dump() | {"vocab_size": vocab_size}}
+    source = f"model: the shape of {folder}"
+    return parse(TrainConfig, json.dumps(given), source), [sha256_of(folder / name) for name in _weight_files(folder)]
 
 
 def config_of(folder: Place) -> tuple[ModelConfig, int]:

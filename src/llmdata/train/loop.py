@@ -34,6 +34,7 @@ from llmdata.train.data import (
     load_sources,
 )
 from llmdata.train.device import attention_kernels, autocast, choose_device, peak_flops, reproducible, wants_compile
+from llmdata.train.hf import load_hf
 from llmdata.train.metrics import Log, loss_curve, read_lines
 from llmdata.train.model import Decoder, cross_entropy
 from llmdata.train.optim import Optimizer, learning_rate
@@ -340,6 +341,8 @@ class Trainer:
         model.reset_rope()
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
         model.initialise(generator)
+        if self.config.init is not None:
+            model.load_state_dict(load_hf(Place.of(self.config.init))[2])
         model.recompute = self.config.recompute
         self.parameters = model.parameter_count()
         about = {

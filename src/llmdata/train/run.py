@@ -62,7 +62,14 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
 
     index = load_index(tokens)
     sources = load_sources(tokens, index, config.data.mix)
+    begun_with = None
+    if config.init is not None:
+        from llmdata.train.hf import beginning
+
+        config, begun_with = beginning(config, Place.of(config.init), index)
     settings = _deciding(config)
+    if begun_with is not None:
+        settings["init"] = begun_with
     source = {
         "tokenizer": index.tokenizer_digest,
         "vocab_size": index.vocab_size,
@@ -120,6 +127,7 @@ def _deciding(config: TrainConfig) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude=set(_FREE))
     settings["model"] = config.architecture.model_dump(mode="json")
     settings["data"].pop("micro_batch")
+    settings.pop("init")
     settings["data"]["mix"] = [source.weight for source in config.data.mix]  # where they lie decides nothing
     settings["loop"] = {"steps": config.steps}
     return settings
