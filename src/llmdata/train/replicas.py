@@ -1,7 +1,7 @@
 """The gradient of a batch on several CPU threads, each with a share of the sequences.
 
 Threads that share every matrix product meet a thousand times in a step and each time wait for the slowest; with a share
-each they meet once. Small models train a sixth faster, and where another process takes a core, twice as fast.
+each they meet once. What a small model gains is in `benchmarks/README.md`.
 """
 
 from __future__ import annotations
