@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from llmdata.pipeline.recipe import find_recipe
+
 
 def tree_memory(process: psutil.Process) -> int:
     total = 0
@@ -36,27 +38,29 @@ def main() -> None:
     arguments = parser.parse_args()
     llmdata = [sys.executable, "-m", "llmdata"]
     settings = [part for setting in arguments.set for part in ("--set", setting)]
-    asked = ["--input", arguments.input, "--share", arguments.share, "--least", arguments.least, "--json", *settings]
-    said = subprocess.run(
-        [*llmdata, "estimate", arguments.recipe, *asked], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-    )
-    predicted = json.loads(said.stdout.splitlines()[-1])
-
     with tempfile.TemporaryDirectory() as folder:
+        recipe = f"{folder}/recipe.yaml"
+        text = find_recipe(arguments.recipe).read_text()
+        Path(recipe).write_text(f"{text}\ntokenizer: {{}}\ntokenize: {{val: none}}\n")
+        asked = ["--input", arguments.input, "--share", arguments.share, "--least", arguments.least, "--json"]
+        said = subprocess.run(
+            [*llmdata, "estimate", recipe, *asked, *settings],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        predicted = json.loads(said.stdout.splitlines()[-1])
         began, peak = time.monotonic(), 0
-        chain = [
-            [*llmdata, "run", arguments.recipe, "--set", f"clean.input=[{json.dumps(arguments.input)}]", "--until",
-             "clean", "--workdir", f"{folder}/run", *settings],
-            [*llmdata, "tokenizer", "train", f"{folder}/run/clean/final", "--out", f"{folder}/run/tokenizer"],
-            [*llmdata, "tokenize", f"{folder}/run/clean/final", "--tokenizer", f"{folder}/run/tokenizer", "--val",
-             "none", "--out", f"{folder}/run/tokens"],
-        ]  # fmt: skip
-        for command in chain:
-            process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while process.poll() is None:
-                peak = max(peak, tree_memory(process))
-                time.sleep(0.2)
-            assert process.returncode == 0, command
+        inputs = f"clean.input=[{json.dumps(arguments.input)}]"
+        process = psutil.Popen(
+            [*llmdata, "run", recipe, "--set", inputs, "--workdir", f"{folder}/run", *settings],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None:
+            peak = max(peak, tree_memory(process))
+            time.sleep(0.2)
+        assert process.returncode == 0
         seconds = time.monotonic() - began
         run = Path(folder, "run")
         tasks = [json.loads(path.read_text()) for path in run.glob("*/.llmdata/tasks/*.json")]
@@ -74,9 +78,8 @@ def main() -> None:
     print(f"sample {predicted['share']:.1%} of {predicted['input_bytes'] / 1e6:.1f} MB, run in "
           f"{predicted['sample_seconds']:.0f} s")  # fmt: skip
     for name, value in measured.items():
-        print(
-            f"{name:12} predicted {predicted[name]:>16,.1f}  measured {value:>16,.1f}  {predicted[name] / value - 1:+.1%}"
-        )
+        error = predicted[name] / value - 1
+        print(f"{name:12} predicted {predicted[name]:>16,.1f}  measured {value:>16,.1f}  {error:+.1%}")
 
 
 if __name__ == "__main__":

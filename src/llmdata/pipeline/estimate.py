@@ -74,6 +74,8 @@ class _Run:
     """CPU seconds that loading models and lists took in all workers together."""
     memory: int
     disk: int
+    vocabulary_files: int
+    """Bytes of the tokenizer, which do not grow with the input."""
     documents: int
     kept: int
     kept_bytes: int
@@ -91,7 +93,7 @@ def estimate(recipe: Recipe, session: Session, *, share: float, least: int) -> E
         raise ConfigError("this recipe has no clean section; what training costs is said by `llmdata plan`")
     if not recipe.clean.input:
         raise ConfigError("a crawl cannot be known before it is made: name archives with --input")
-    began = time.monotonic()
+    began, imports = time.monotonic(), time.time() - psutil.Process().create_time()
     whole, pieces = _sample(recipe.clean, share, least)
     small = _run(recipe, recipe.clean, pieces[::4], session) if len(pieces) > 1 else None
     run = _run(recipe, recipe.clean, pieces, session)
@@ -104,10 +106,10 @@ def estimate(recipe: Recipe, session: Session, *, share: float, least: int) -> E
         sample_bytes=run.bytes,
         sample_seconds=time.monotonic() - began,
         workers=session.workers,
-        seconds=run.seconds + slope * (whole - run.bytes),
+        seconds=imports + run.seconds + slope * (whole - run.bytes),
         cpu_seconds=run.start + ratio * (run.cpu_seconds - run.start),
         memory=run.memory,
-        disk=round(ratio * run.disk),
+        disk=run.vocabulary_files + round(ratio * run.disk),
         documents=round(ratio * run.documents),
         kept=round(ratio * run.kept),
         kept_bytes=round(ratio * run.kept_bytes),
@@ -131,19 +133,25 @@ def _run(recipe: Recipe, config: CleanConfig, pieces: list[Piece], session: Sess
         index = _tokenize(recipe, Place(folder), session)
         tasks = [*manifests(out), *manifests(Place(folder) / "tokens")]
         splits = index.splits.values()
+        vocabulary = _size(Place(folder) / "tokenizer") + _size(Place(folder) / "tokens" / "tokenizer")
         return _Run(
             bytes=size,
             seconds=time.monotonic() - began,
             cpu_seconds=sum(task.cost.get("cpu_seconds", 0.0) for task in tasks),
             start=sum(task.cost.get("stages", {}).get(START, 0.0) for task in tasks),
             memory=max(int(task.cost["peak_memory"]) for task in tasks) * session.workers + _own_memory(),
-            disk=sum(place.size() for place in Place(folder).walk()),
+            disk=_size(Place(folder)) - vocabulary,
+            vocabulary_files=vocabulary,
             documents=result.funnel["in"],
             kept=result.funnel["kept"],
             kept_bytes=sum(split.bytes for split in splits),
             tokens=sum(split.tokens for split in splits),
             vocabulary=index.vocab_size,
         )
+
+
+def _size(folder: Place) -> int:
+    return sum(place.size() for place in folder.walk())
 
 
 def _own_memory() -> int:
