@@ -88,7 +88,7 @@ def tokenize(
             changes = describe_changes(STAGE, before.get("state", {}), state)
             raise ChangedError(f"{out}: {changes}. Give --rerun to make the tokens anew, or choose another folder.")
         _clear(out)
-    elif before and before.get("finished"):
+    elif before and before.get("finished") and manifest.finished(out, STAGE, manifest.digest(state)):
         _remove_partials(out)
         _remove_encoded(out)
         return TokenizeResult(load_index(out), before["rejected"], time.monotonic() - began, fresh=False)
@@ -279,15 +279,7 @@ def _run(
         jobs = [Task(task.id, task) for task in todo]
         run_tasks(jobs, function, session, stage=stage, state=out, facts=facts, preload=PRELOAD)
 
-    return run_list(tasks, lambda task: _finished(out, task), work, session, stage)
-
-
-def _finished(out: Place, task: Any) -> Manifest | None:
-    found = manifest.find(out, task.id)
-    if found is None or found.fingerprint != task.fingerprint:
-        return None
-    whole = all((out / output.path).exists() and (out / output.path).size() == output.bytes for output in found.outputs)
-    return found if whole else None
+    return run_list(tasks, lambda task: manifest.finished(out, task.id, task.fingerprint), work, session, stage)
 
 
 def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: dict[str, Any], rejected: int) -> None:

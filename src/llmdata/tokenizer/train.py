@@ -83,7 +83,8 @@ def train_tokenizer(
     if before and before.get("finished") and before.get("state") != state and not rerun:
         changes = describe_changes(STAGE, before.get("state", {}), state)
         raise ChangedError(f"{out}: {changes}. Give --rerun to make the tokenizer anew, or choose another folder.")
-    if before and before.get("state") == state and before.get("finished"):
+    whole = manifest.finished(out, STAGE, manifest.digest(state))
+    if before and before.get("state") == state and before.get("finished") and whole:
         stats = (out / STATS).read_json()
         return TokenizerResult(stats["n_vocab"], before["digest"], stats, time.monotonic() - began, fresh=False)
     for name in (*FILES, STATS):

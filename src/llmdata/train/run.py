@@ -88,7 +88,11 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
             f"{out}: this model was trained with other {_what_changed(stamp, settings, source)}. Give --rerun to train "
             "it anew, or another --out to keep it."
         )
-    if finished is not None and finished.fingerprint == fingerprint:
+    if (
+        finished is not None
+        and finished.fingerprint == fingerprint
+        and all(manifest.is_whole(out, output) for output in finished.outputs)
+    ):
         return TrainResult(**finished.counts["train"] | finished.cost, fresh=False)
 
     for folder, other in sources:
