@@ -370,9 +370,20 @@ def _prune(out: Place, folders: Sequence[str]) -> None:
 
 
 def _is_whole(out: Place, last: Pass, stamp: dict[str, Any]) -> bool:
-    """Whether the documents and manifests that a finished run left are still there."""
-    if len((out / PRIVATE / "tasks").children("pass-*.json")) != stamp.get("tasks"):
+    """Whether every manifest that a finished run left can be read, and each file that one names is there."""
+    pruned = tuple(f"{name}/" for name in stamp.get("pruned", []))
+    folders = [("", out), *((f"dedup/{place.name}/", place) for place in (out / "dedup").children())]
+    try:
+        found = [(at, folder, list(manifest.manifests(folder))) for at, folder in folders]
+    except InputError:
         return False
+    if len({task.task for task in found[0][2] if task.task.startswith("pass-")}) != stamp.get("tasks"):
+        return False
+    for at, folder, tasks in found:
+        for output in (output for task in tasks for output in task.outputs):
+            kept = not f"{at}{output.path}".startswith((*pruned, f"{at}{PRIVATE}/"))
+            if kept and not manifest.is_whole(folder, output):
+                return False
     there = {f"{last.folder}/{path.name}": path.size() for path in (out / last.folder).children("part-*.parquet")}
     return there == stamp.get("final")
 
