@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from llmdata.audit.folders import parts_of
 from llmdata.storage.parquet import read_batches
 from llmdata.storage.place import Place
 
@@ -35,7 +36,7 @@ def read_contamination(clean: Place) -> list[dict[str, Any]] | None:
 
 def _found(clean: Place) -> Iterator[dict[str, Any]]:
     for folder, columns in (("rejected", ["id", "url", "metadata", "stage"]), ("final", ["id", "url", "metadata"])):
-        for place in (clean / folder).children("part-*.parquet"):
+        for place in parts_of(clean / folder):
             for batch in read_batches(place, columns):
                 for row in batch.to_pylist():
                     # Most documents have nothing: a look for the name is cheaper than reading JSON.

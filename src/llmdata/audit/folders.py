@@ -65,10 +65,17 @@ def look_at(address: str) -> Source:
 
 def documents_of(clean: Place) -> list[Place]:
     """The final documents of a clean folder; before its last pass has begun, those of the pass it has reached."""
-    if final := (clean / "final").children("*.parquet"):
+    if final := parts_of(clean / "final"):
         return final
-    reached = [parts for folder in clean.children("[0-9][0-9]-*") if (parts := folder.children("*.parquet"))]
+    reached = [parts for folder in clean.children("[0-9][0-9]-*") if (parts := parts_of(folder))]
     return reached[-1] if reached else []
+
+
+def parts_of(folder: Place) -> list[Place]:
+    """The parts of a pass, sorted by path: in `folder` itself, or below it in a folder a language."""
+    return folder.children("part-*.parquet") + [
+        part for language in folder.children("lang=*") for part in language.children("part-*.parquet")
+    ]
 
 
 def warcs_of(crawl: Place) -> list[Place]:

@@ -79,7 +79,9 @@ class Tables:
         read = (
             f"read_json([{names}], format = 'newline_delimited', union_by_name = true)"
             if json_lines
-            else f"read_parquet([{names}], union_by_name = true, filename = {str(file_names).lower()})"
+            else f"read_parquet([{names}], union_by_name = true, filename = {str(file_names).lower()}, "
+            # Else files in `lang=…` folders would have a column more than those that lie in one.
+            "hive_partitioning = false)"
         )
         try:
             self._connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {read}")

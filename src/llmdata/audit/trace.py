@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmdata.audit.folders import Source, find_stage, tokens_index
+from llmdata.audit.folders import Source, find_stage, parts_of, tokens_index
 from llmdata.audit.tables import Tables, warc_records
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.place import Place
@@ -77,12 +77,13 @@ def _through_clean(clean: Place, wanted: str) -> list[Step]:
     steps: list[Step] = []
     folders = [*clean.children("[0-9][0-9]-*"), clean / "final", clean / "rejected"]
     for folder in folders:
-        if not (files := folder.children("*.parquet")):
+        if not (files := parts_of(folder)):
             continue
         row = _find(clean, files, wanted)
         if row is None:
             continue
         wanted = row["id"]
+        row["filename"] = row["filename"][row["filename"].rindex(f"/{folder.name}/") + 1 :]
         if folder.name == "rejected":
             step = {"step": "rejected", "by": row["stage"], "reason": row["reason"], "detail": row["detail"]}
         else:
@@ -106,7 +107,7 @@ def _find(clean: Place, files: Sequence[Place], wanted: str) -> dict[str, Any] |
 def _shown(step: Step) -> Step:
     keys = ["step", "by", "reason", "detail", "id", "characters", "language", "language_score"]
     shown = {key: step[key] for key in keys if step.get(key) not in (None, "")}
-    return {**shown, "file": "/".join(step["filename"].rsplit("/", 2)[-2:]), "text": step["text"]}
+    return {**shown, "file": step["filename"], "text": step["text"]}
 
 
 def _page(source: Source, row: Step) -> list[Step]:

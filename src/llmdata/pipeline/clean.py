@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmdata.audit import contamination
+from llmdata.audit.folders import parts_of
 from llmdata.audit.funnel import FUNNEL, write_funnel
 from llmdata.engine.pool import Limits, Task, run_tasks
 from llmdata.engine.session import Session
@@ -105,7 +106,12 @@ def run_clean(
             "tasks": len(made),
             "passes": [step.folder for step in chain],
             "pruned": pruned,
-            "final": {output.path: output.bytes for task in previous for output in task.outputs[:1]},
+            "final": {
+                output.path: output.bytes
+                for task in previous
+                for output in task.outputs
+                if output.path.startswith(f"{chain[-1].folder}/")
+            },
         },
     )
     _prune(out, pruned)  # after the stamp: a run killed here need not make them anew
@@ -167,7 +173,9 @@ def _state(config: CleanConfig, pieces: Sequence[Piece], base: str) -> dict[str,
     reading = config.model_dump(
         mode="json", include={"layout", "text_column", "limit", "task_bytes", "part_bytes", "limits"}
     )
-    writing = config.model_dump(mode="json", include={"keep", "rejected"})
+    # Off, folders by language are no setting that runs of earlier versions lacked.
+    folders = {"language_folders"} if config.language_folders else set()
+    writing = config.model_dump(mode="json", include={"keep", "rejected"} | folders)
     stages = [stage_state(name, config) for name in config.stages]
     return {"inputs": inputs, "reading": reading, "writing": writing, "stages": stages}
 
@@ -185,9 +193,11 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
             changes.append(f"input {what} since the last run: {min(paths)}{more}")
     for part in ("reading", "writing"):
-        for key, value in now[part].items():
-            if before.get(part, {}).get(key) != value:
-                changes.append(f"clean.{key} was {before.get(part, {}).get(key)!r}, is {value!r}")
+        was = before.get(part, {})
+        for key in dict.fromkeys([*was, *now[part]]):
+            old_value, value = was.get(key), now[part].get(key)
+            if old_value != value:
+                changes.append(f"clean.{key} was {old_value!r}, is {value!r}")
     old_stages = {stage["stage"]: stage for stage in before.get("stages", [])}
     if list(old_stages) != [stage["stage"] for stage in now["stages"]]:
         changes.append(f"the chain was {', '.join(old_stages)}")
@@ -238,9 +248,12 @@ def _plan_pass(
         "drop": step.drop,
         "shuffle": step.shuffle,
         "pass_number": step.number,
+        "by_language": step.last and config.language_folders,
     }
     limits = config.limits.model_dump(mode="json")
     settings = {"stages": stages, "folder": step.folder, "rejected": config.rejected, "limits": limits, "format": 1}
+    if common["by_language"]:
+        settings["by_language"] = True
     tasks = []
     if step.number == 1:
         spread = _spread(config.limit, len(pieces))
@@ -326,10 +339,11 @@ def _forget_others(step: Pass, tasks: Sequence[PassTask], out: Place) -> None:
     for path in (out / PRIVATE / "tasks").children(f"pass-{step.number:02}-*.json"):
         if path.name.removesuffix(".json") not in names:
             path.remove()
-    for folder, wanted in ((step.folder, parts), (f"dedup/{step.shuffle}/keys", parts)):
-        for path in (out / folder).children("part-*.parquet"):
-            if path.name not in wanted:
-                path.remove()
+    by_language = any(task.by_language for task in tasks)
+    for path in (*parts_of(out / step.folder), *(out / f"dedup/{step.shuffle}/keys").children("part-*.parquet")):
+        misplaced = by_language != path.parent.name.startswith("lang=") and path.parent.name != "keys"
+        if path.name not in parts or misplaced:
+            path.remove()
     for path in (out / "rejected").children(f"part-{step.number:02}-*.parquet"):
         if path.name not in rejected:
             path.remove()
@@ -353,6 +367,10 @@ def _remove_leftovers(out: Place, chain: Sequence[Pass]) -> None:
     keys = [f"dedup/{step.shuffle}/keys" for step in chain if step.shuffle]
     for folder in (*folders, *keys, "rejected", PRIVATE, f"{PRIVATE}/tasks"):
         remove_partials(out / folder)
+    for place in (out / chain[-1].folder).children("lang=*"):
+        remove_partials(place)
+        if place.is_dir() and not place.children():
+            place.remove()
     remove_partials(out)
 
 
@@ -384,7 +402,7 @@ def _is_whole(out: Place, last: Pass, stamp: dict[str, Any]) -> bool:
             kept = not f"{at}{output.path}".startswith((*pruned, f"{at}{PRIVATE}/"))
             if kept and not manifest.is_whole(folder, output):
                 return False
-    there = {f"{last.folder}/{path.name}": path.size() for path in (out / last.folder).children("part-*.parquet")}
+    there = {path.path[len(out.path) :].lstrip("/"): path.size() for path in parts_of(out / last.folder)}
     return there == stamp.get("final")
 
 

@@ -101,6 +101,9 @@ class CleanConfig(Section):
     pass (cut where a dedup stands), or the last."""
     rejected: Literal["full", "ids", "none"] = "full"
     """Rejected documents on disk: whole, without their text, or counted only."""
+    language_folders: bool = False
+    """Final documents in a folder a language, as `final/lang=en/part-00000.parquet`; those that have no language, or
+    one that is no code as `en` or `zho_Hans`, in `lang=unknown`."""
     task_bytes: Size = Field(64_000_000, ge=10_000)
     """Size of one task: input files are cut into pieces of about this many bytes."""
     part_bytes: Size = Field(128_000_000, ge=10_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ FLUSH_CHARACTERS = 4_000_000
 START, WRITE = "start", "write"
 """What CPU time goes to beside the stages: making them (models, lists), and journal, Parquet and digests."""
 
+_LANGUAGE_CODE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class PassTask:
@@ -52,6 +55,8 @@ class PassTask:
     parts: list[tuple[str, str]] = field(default_factory=list)
     """(documents, drops) of the pass before, relative to `out`."""
     limit: int | None = None
+    by_language: bool = False
+    """Its documents go to a folder a language below `folder`."""
     base: str = ""
     """What is cut off the front of `file_path`, so that a run folder can be moved and compared."""
 
@@ -219,9 +224,9 @@ def _records(chain: Chain) -> dict[str, Any]:
 
 def _write(task: PassTask, out: Place, journal: Journal, shuffle: Shuffle | None) -> list[Output]:
     outputs = []
-    path = f"{task.folder}/{task.part}"
-    rows = write_table(out / path, journal.batches("kept"), document_schema())
-    outputs.append(output_of(out, path, rows))
+    for path, batches in _by_language(task, out, journal) if task.by_language else _whole(task, journal):
+        rows = write_table(out / path, batches, document_schema())
+        outputs.append(output_of(out, path, rows))
     rows = write_table(out / task.rejected, journal.batches("rejected"), rejection_schema())
     if rows:
         outputs.append(output_of(out, task.rejected, rows))
@@ -232,6 +237,40 @@ def _write(task: PassTask, out: Place, journal: Journal, shuffle: Shuffle | None
         rows = write_table(out / path, journal.batches("keys"), shuffle.schema)
         outputs.append(output_of(out, path, rows))
     return outputs
+
+
+def _whole(task: PassTask, journal: Journal) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+    yield f"{task.folder}/{task.part}", journal.batches("kept")
+
+
+def _by_language(task: PassTask, out: Place, journal: Journal) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+    """A part a language, each from one reading of the journal, so that memory does not grow with the languages.
+
+    A task that keeps nothing leaves an empty part in `lang=unknown`: every task has documents that can be read.
+    """
+    found = {language for batch in journal.batches("kept") for language in batch["language"].to_pylist()}
+    folders: dict[str, list[str]] = {}
+    for language in sorted(found) or [""]:
+        folders.setdefault(language_folder(language), []).append(language)
+    for place in (out / task.folder).children("lang=*"):
+        if place.name not in folders:  # of an earlier run with other settings
+            (place / task.part).remove()
+    for folder, languages in sorted(folders.items()):
+        yield f"{task.folder}/{folder}/{task.part}", _only(journal.batches("kept"), languages)
+
+
+def language_folder(language: str) -> str:
+    """The folder of a language, named as Hive and what reads its tables expect. Input may bring any `language`."""
+    return f"lang={language if _LANGUAGE_CODE.fullmatch(language) else 'unknown'}"
+
+
+def _only(batches: Iterator[pa.RecordBatch], languages: list[str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(languages)
+    for batch in batches:
+        yield batch.filter(pc.is_in(batch["language"], wanted))
 
 
 @lru_cache(maxsize=2)
