@@ -63,7 +63,7 @@ class C4:
     """Rewrites a page to its good lines, or rejects it. What it dropped is counted in `metadata["c4"]`."""
 
     name = "c4"
-    version = 1
+    version = 2
 
     @staticmethod
     def files(config: C4Config) -> list[Path]:

@@ -29,7 +29,7 @@ class Fineweb:
     """Rejects lists, menus and boilerplate; the reason is the name of the threshold."""
 
     name = "fineweb"
-    version = 1
+    version = 2
 
     def __init__(self, config: FinewebConfig) -> None:
         self._config = config

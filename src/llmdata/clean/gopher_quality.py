@@ -48,7 +48,7 @@ class GopherQuality:
     """Rejects what does not look like prose; the reason is the name of the threshold."""
 
     name = "gopher_quality"
-    version = 1
+    version = 2
 
     def __init__(self, config: GopherQualityConfig) -> None:
         self._config = config

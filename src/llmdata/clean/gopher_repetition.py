@@ -58,7 +58,7 @@ class GopherRepetition:
     """Rejects repetitive pages; the reason is the name of the threshold that was exceeded first."""
 
     name = "gopher_repetition"
-    version = 1
+    version = 2
 
     def __init__(self, config: GopherRepetitionConfig) -> None:
         self._config = config

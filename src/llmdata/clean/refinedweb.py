@@ -58,7 +58,7 @@ class Refinedweb:
     """Rewrites a page to its corrected lines, or rejects it. What went is counted in `metadata["refinedweb"]`."""
 
     name = "refinedweb"
-    version = 1
+    version = 2
 
     def __init__(self, config: RefinedwebConfig) -> None:
         self._config = config
