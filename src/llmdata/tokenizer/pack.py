@@ -88,7 +88,7 @@ def tokenize(
             changes = describe_changes(STAGE, before.get("state", {}), state)
             raise ChangedError(f"{out}: {changes}. Give --rerun to make the tokens anew, or choose another folder.")
         _clear(out)
-    elif before and before.get("finished") and manifest.finished(out, STAGE, manifest.digest(state)):
+    elif before and before.get("finished") and _is_whole(out, state):
         _remove_partials(out)
         _remove_encoded(out)
         return TokenizeResult(load_index(out), before["rejected"], time.monotonic() - began, fresh=False)
@@ -280,6 +280,16 @@ def _run(
         run_tasks(jobs, function, session, stage=stage, state=out, facts=facts, preload=PRELOAD)
 
     return run_list(tasks, lambda task: manifest.finished(out, task.id, task.fingerprint), work, session, stage)
+
+
+def _is_whole(out: Place, state: dict[str, Any]) -> bool:
+    """Whether a finished folder still has all its files: those in its manifest, and those in its index."""
+    if manifest.finished(out, STAGE, manifest.digest(state)) is None:
+        return False
+    index = load_index(out)
+    files = [(file.path, file.bytes) for split in index.splits.values() for file in split.shards]
+    files += [(file.path, file.bytes) for file in (*index.beside, *index.documents)]
+    return all((out / path).exists() and (out / path).size() == size for path, size in files)
 
 
 def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: dict[str, Any], rejected: int) -> None:
