@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,22 @@ def test_training_without_texts_is_a_clear_error(tmp_path: Path, monkeypatch: py
     empty = write(tmp_path / "empty.jsonl", [" "])
     with pytest.raises(InputError, match="--good: there is no text"):
         train_quality([empty], [empty], tmp_path / "m.bin", QualityTrainConfig(), Session(workers=1))
+
+
+def test_a_model_of_one_s_own_chooses_the_best_share_of_a_run(tmp_path: Path) -> None:
+    """From `quality train` to a clean run that scores by its model and keeps the best third."""
+    if not hasattr(pytest.importorskip("fasttext"), "train_supervised"):
+        pytest.skip("training needs the full fastText")
+    good, bad = write(tmp_path / "good.jsonl", corpus(GOOD_WORDS)), write(tmp_path / "bad.jsonl", corpus(BAD_WORDS))
+    model = tmp_path / "quality.bin"
+    settings = ["--set", "quality.buckets=20_000"]
+    command = ["quality", "train", "--good", good, "--bad", bad, "--out", str(model), *settings]
+    subprocess.run([sys.executable, "-m", "llmdata", *command], check=True)
+    fresh = [text + " again" for text in corpus(GOOD_WORDS)[:20] + corpus(BAD_WORDS)[:40]]
+    source, out = write(tmp_path / "fresh.jsonl", fresh), tmp_path / "out"
+    chain = ["--stages", "quality,quality_best", "--set", "clean.quality_best.share=0.333"]
+    chain += ["--set", f"clean.quality.model={model}"]
+    subprocess.run([sys.executable, "-m", "llmdata", "clean", source, "--out", str(out), *chain], check=True)
+    kept = [doc.text for path in (out / "final").iterdir() for doc in read_documents(Place.of(path))]
+    assert len(kept) in (19, 20)
+    assert set(kept) <= set(fresh[:20])
