@@ -26,9 +26,7 @@ Json = Annotated[bool, typer.Option("--json", help="Results and progress as JSON
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Logs on stderr.")]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        "--workers", "-w", min=1, help="Worker processes. [default: one a core]", metavar="N"
-    ),
+    typer.Option("--workers", "-w", min=1, help="Worker processes. [default: one a core]", metavar="N"),
 ]
 
 
