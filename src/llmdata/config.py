@@ -128,7 +128,10 @@ def from_options(model: type[S], options: Mapping[str, object], settings: Sequen
     except ConfigError as error:
         message = str(error).replace("options: : ", "")
         for override, (key, value) in given.items():
-            message = message.replace(f"--set {override}: {key}", f"--{key.replace('_', '-')} {value}")
+            name = key.replace("_", "-")
+            if isinstance(value, list):  # given by one option a value, which is named in the singular
+                name, value = name.removesuffix("s"), " ".join(map(str, value))
+            message = message.replace(f"--set {override}: {key}", f"--{name} {value}")
         raise ConfigError(message) from None
 
 

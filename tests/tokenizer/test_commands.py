@@ -103,6 +103,10 @@ def test_view_of_nothing_and_of_what_a_terminal_must_not_obey(tokenizers: dict[s
         (["tokenizer", "train", "x", "-o", "DIR", "--vocab-size", "many"], "--vocab-size many"),
         (["tokenizer", "train", "x", "-o", "DIR", "--vocab-size", "200"], "llmdata: vocab_size 200: a bpe vocabulary"),
         (["tokenizer", "train", "x", "-o", "DIR", "--kind", "syllable"], "--kind syllable"),
+        (
+            ["tokenizer", "train", "x", "-o", "DIR", *["--special-token", "a"] * 2],
+            "llmdata: --special-token a a: every",
+        ),
         (["tokenizer", "train", "x", "-o", "DIR", "--set", "tokenizer.vocab=5"], "vocab_size"),
         (["tokenize", "x", "-o", "DIR", "--tokenizer", "gpt2", "--val", "hash:7"], "--val hash:7"),
         (["tokenize", "x", "-o", "DIR", "--tokenizer", "gpt2", "--format", "bin"], "--format bin"),

@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,19 @@ def test_any_text_comes_back(tokenizers: dict[str, Place], name: str) -> None:
         assert bulk(encoding, text) == ids
 
     check()
+
+
+@pytest.mark.parametrize("name", ["bpe", "gpt2", "o200k"])
+def test_ids_are_the_same_when_the_cache_of_words_goes(
+    tokenizers: dict[str, Place], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    encoding = load_encoding(tokenizers[name])
+    assert isinstance(encoding, BpeEncoding)
+    columns = [pa.array(texts(5, seed), pa.large_string()) for seed in range(6)]
+    before, loaded = [encoding.encode_arrow(column)[0].tolist() for column in columns], encoding.bulk
+    monkeypatch.setattr("llmdata.storage.encoding_kinds.CACHE_BYTES", -(1 << 60))
+    assert [encoding.encode_arrow(column)[0].tolist() for column in columns] == before
+    assert encoding.bulk is not loaded
 
 
 def test_lone_surrogates_are_replaced(tokenizers: dict[str, Place]) -> None:
@@ -260,7 +274,7 @@ def test_a_tokenizer_without_end_of_text_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content)
     for source in (tmp_path, tmp_path / "tokenizer.json"):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=re.escape(str(tmp_path / "tokenizer.json"))):
             load_encoding(str(source))
 
 

@@ -14,6 +14,7 @@ import pytest
 import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiktoken.load import load_tiktoken_bpe
 from tiktoken.model import MODEL_TO_ENCODING
 from typer.testing import CliRunner
 
@@ -126,7 +127,7 @@ def test_download(tmp_path: Path, mirror: str, monkeypatch: pytest.MonkeyPatch) 
     first = runner.invoke(app, order)
     assert first.exit_code == 0, first.output
     assert "downloaded" in first.output
-    assert tiktoken.load.load_tiktoken_bpe(FILES["r50k_base"].address) == load_encoding("gpt2").ranks  # type: ignore[attr-defined]
+    assert load_tiktoken_bpe(FILES["r50k_base"].address) == load_encoding("gpt2").ranks  # type: ignore[attr-defined]
     assert "was there" in runner.invoke(app, order).output
     Path(FILES["r50k_base"].cached).write_bytes(b"damaged")
     assert "downloaded" in runner.invoke(app, order).output

@@ -55,7 +55,7 @@ def load_encoding(source: Place | str, pattern: str | None = None) -> Encoding:
     if place.name.endswith(".tiktoken"):
         return _from_ranks(data, str(place), pattern)
     if place.name.endswith(".json"):
-        return _from_json(data, place.parent)
+        return _from_json(data, place)
     raise InputError(f"{place}: not a tokenizer; give a folder, a tokenizer.json, a .tiktoken file or a name")
 
 
@@ -82,11 +82,11 @@ def _from_folder(folder: Place) -> Encoding:
         return BpeEncoding(ranks, "gpt2", {END_OF_TEXT: max(ranks.values()) + 1})
     if not (folder / JSON).exists():
         raise InputError(f"{folder}: no {JSON}, so no tokenizer; `llmdata tokenizer train … --out {folder}` makes one")
-    return _from_json((folder / JSON).read_bytes(), folder)
+    return _from_json((folder / JSON).read_bytes(), folder / JSON)
 
 
-def _from_json(data: bytes, folder: Place) -> Encoding:
-    config = _config(folder)
+def _from_json(data: bytes, file: Place) -> Encoding:
+    config = _config(file.parent)
     ours = config.get("llmdata")
     if isinstance(ours, dict) and ours.get("kind") == "char":
         vocabulary: dict[str, int] = json.loads(data)["model"]["vocab"]
@@ -99,7 +99,7 @@ def _from_json(data: bytes, folder: Place) -> Encoding:
     try:
         return JsonEncoding(data, eos, kind)
     except InputError as error:
-        raise InputError(f"{folder}: {error}") from None
+        raise InputError(f"{file}: {error}") from None
 
 
 def _config(folder: Place) -> dict[str, Any]:

@@ -33,7 +33,10 @@ class Texts:
 
 
 def read_texts(piece: Piece, rejections: list[Rejection]) -> Iterator[Texts]:
-    """The documents of `piece` in batches of some 4 MB; what cannot be read is appended to `rejections`."""
+    """The documents of `piece` in batches of some 4 MB, or of one that is longer.
+
+    What cannot be read is appended to `rejections`.
+    """
     if piece.format != "parquet" or not piece.size:
         yield from _of_documents(enumerate(read_piece(piece)), rejections)
         return
@@ -64,10 +67,14 @@ def _is_plain(file: Any, group: int, text_column: str) -> bool:
         kind = schema.field(name).type if name in schema.names else pa.string()
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             return False
-    facts = file.metadata.row_group(group)
-    columns = (facts.column(number) for number in range(facts.num_columns))
-    statistics = next(column.statistics for column in columns if column.path_in_schema == text_column)
+    statistics = _column(file, group, text_column).statistics
     return statistics is not None and statistics.has_null_count and statistics.null_count == 0
+
+
+def _column(file: Any, group: int, name: str) -> Any:
+    """What the file tells of column `name` of a row group."""
+    facts = file.metadata.row_group(group)
+    return next(found for found in map(facts.column, range(facts.num_columns)) if found.path_in_schema == name)
 
 
 def _of_columns(
@@ -80,6 +87,8 @@ def _of_columns(
     last = file.metadata.row_group(group).num_rows
     done = seen = size = 0
     held: list[pa.RecordBatch] = []
+    text_bytes = max(1, _column(file, group, piece.text_column).total_uncompressed_size)
+    most = max(1, min(BATCH_ROWS, _BATCH_BYTES * last // text_bytes))  # rows of a megabyte each, 256 at once: 256 MB
 
     def joined() -> Texts:
         table = pa.Table.from_batches(held)
@@ -87,14 +96,15 @@ def _of_columns(
         return _texts(table, rows, piece, first + done)
 
     try:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=names):
+        for batch in file.iter_batches(batch_size=most, row_groups=[group], columns=names):
             batch.validate(full=True)
-            held.append(batch)
-            seen += batch.num_rows
-            size += batch.column(piece.text_column).nbytes
-            if size >= _BATCH_BYTES or seen - done >= _BATCH_DOCUMENTS:
-                yield joined()
-                held, done, size = [], seen, 0
+            for part in _parts(batch, piece.text_column):
+                held.append(part)
+                seen += part.num_rows
+                size += part.column(piece.text_column).nbytes
+                if size >= _BATCH_BYTES or seen - done >= _BATCH_DOCUMENTS:
+                    yield joined()
+                    held, done, size = [], seen, 0
     except (pa.ArrowException, OSError, ValueError) as error:
         place = first + seen
         detail = f"rows {place} to {first + last - 1}: {error}"
@@ -103,6 +113,17 @@ def _of_columns(
         )
     if held:
         yield joined()
+    pa.default_memory_pool().release_unused()  # what one row group took, the next may not need
+
+
+def _parts(batch: pa.RecordBatch, name: str) -> Iterator[pa.RecordBatch]:
+    """`batch`, halved until no part of several rows has more than a batch's bytes in column `name`."""
+    if batch.num_rows < 2 or batch.column(name).nbytes <= _BATCH_BYTES:
+        yield batch
+        return
+    middle = batch.num_rows // 2
+    yield from _parts(batch.slice(0, middle), name)
+    yield from _parts(batch.slice(middle), name)
 
 
 def _texts(table: pa.Table, rows: range, piece: Piece, first: int) -> Texts:
