@@ -93,7 +93,7 @@ _ROLE_BITS = {
 _TAGS = {tag: (bits, _INLINE_KIND) for tag, bits in _TAG_BITS.items()}
 _TAGS |= {tag: (_TAG_BITS.get(tag, 0), _BLOCK) for tag in _BLOCK_TAGS}
 _TAGS |= dict.fromkeys(_EMPTY_TAGS, (0, _EMPTY))
-_TELLING = frozenset(("id", "role", "aria-hidden", "hidden", "style", "aria-modal", "itemprop"))
+_TELLING = frozenset(("role", "aria-hidden", "hidden", "style", "aria-modal", "itemprop"))
 _UNSEEN = re.compile(r"display:\s*none|visibility:\s*hidden", re.IGNORECASE)
 _DIGITS = re.compile(r"\d+")
 _BREAK = "\ue000"  # a private character that stands for <br> until the block is complete
@@ -245,9 +245,9 @@ def _walk(body: LexborNode, page: Page) -> None:
         if attributes:
             name = attributes.get("class") or ""
             if not _TELLING.isdisjoint(attributes):
-                if identity := attributes.get("id"):
-                    name += " " + _DIGITS.sub("", identity)
                 mask |= _attribute_bits(attributes)
+            if identity := attributes.get("id"):
+                name += " " + _DIGITS.sub("", identity)
         else:
             name = ""
         key = (path, tag, name)
@@ -284,7 +284,7 @@ def _attribute_bits(attributes: dict[str, str | None]) -> int:
     bits = _ROLE_BITS.get(attributes.get("role") or "", 0)
     if attributes.get("aria-hidden") == "true":
         bits |= BIT["aria_hidden"]
-    if "hidden" in attributes or _UNSEEN.search(attributes.get("style") or ""):
+    if "hidden" in attributes or ((style := attributes.get("style")) and _UNSEEN.search(style)):
         bits |= BIT["hidden"]
     if attributes.get("aria-modal") == "true":
         bits |= BIT["modal"]

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from llmdata.clean.extractor.blocks import BIT, Page
@@ -126,14 +128,15 @@ class Described:
         self.stops = self.counts[:, _STOP]
         self.starts, self.ends = np.array(page.starts, np.int64), np.array(page.ends, np.int64)
         self.container = np.array(page.containers, np.int64)
-        self.bounds = [(self.starts[level], self.ends[level]) for level in self._levels()]
-        """For each level, where the container around each block begins and ends."""
+        levels = self._levels()
+        self.bounds = self.starts[levels], self.ends[levels]
+        """Where the container around each block begins and ends, (levels, blocks) each."""
         self.container_path = np.array(page.container_paths, np.int64)[self.container]
         self.path = np.array(page.paths, np.int64)
         summed = {"chars": self.chars, "links": self.links, "stops": self.stops, "words": self.words}
         self.sums = {name: np.concatenate(([0.0], np.cumsum(values))) for name, values in summed.items()}
 
-    def _levels(self) -> list[Array]:
+    def _levels(self) -> Array:
         """The containers around each block, innermost first; one that holds no more blocks than the last is skipped."""
         import numpy as np
 
@@ -150,24 +153,23 @@ class Described:
         found = [self.container]
         for _ in range(LEVELS - 1):
             found.append(up[found[-1]])
-        return found
+        return np.array(found)
 
-    def within(self, name: str, level: int) -> Array:
-        """Sum of a quantity over each block's container at `level`."""
-        start, end = self.bounds[level]
+    def within(self, name: str) -> Array:
+        """Sum of a quantity over each block's containers: (levels, blocks)."""
+        start, end = self.bounds
         total = self.sums[name]
         return total[end] - total[start]
 
 
-def _shift(values: Array, by: int, fill: float = -1.0) -> Array:
+def _neighbours(name: str, values: Array, by: Sequence[int], fill: float = -1.0) -> dict[str, Array]:
+    """What `values` are for the block so many places before (+) or after (-) each; `fill` beyond the page."""
     import numpy as np
 
-    out = np.full_like(values, fill)
-    if by > 0:
-        out[by:] = values[:-by]
-    else:
-        out[:by] = values[-by:]
-    return out
+    reach = max(by)
+    padded = np.full(len(values) + 2 * reach, fill)
+    padded[reach:-reach] = values
+    return {f"{name}{step:+d}": padded[reach - step : reach - step + len(values)] for step in by}
 
 
 def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
@@ -199,8 +201,7 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
     f["ends_in_stop"] = np.array([text[-1] in '.!?:;。！？।؟…"”)' for text in page.texts], np.float64)
     f["lines"] = np.array([text.count("\n") for text in page.texts], np.float64)
     masks = np.array(page.masks, np.int64)
-    for name, bit in BIT.items():
-        f[f"in_{name}"] = (masks & bit) != 0
+    f |= zip(_IN, (masks & np.array(list(BIT.values()))[:, None]) != 0, strict=True)
     tag_kind = np.array(
         [_TAG_KIND.get(page.path_tags[page.container_paths[c]], 0) for c in page.containers], np.float64
     )
@@ -211,22 +212,26 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
     f["order"] = order
     f["order_share"] = order / n
     f["chars_before_share"] = before / d.sums["chars"][-1]
-    depth = np.zeros(len(page.path_parents) + 1)
-    for one, parent in enumerate(page.path_parents):
-        depth[one] = depth[parent] + 1 if parent >= 0 else 0
-    f["depth"] = depth[d.path]
+    depth: list[int] = []
+    for parent in page.path_parents:
+        depth.append(depth[parent] + 1 if parent >= 0 else 0)
+    f["depth"] = np.array(depth, np.float64)[d.path]
     # The containers around it.
     total_chars = d.sums["chars"][-1]
+    start, end = d.bounds
+    count = end - start
+    inside = d.within("chars")
+    boxes = {
+        "log_chars": np.log1p(inside),
+        "share": inside / total_chars,
+        "link_density": d.within("links") / inside,
+        "blocks": count,
+        "stops": d.within("stops") / d.within("words"),
+        "order": (order - start) / count,
+    }
     for level in range(LEVELS):
-        inside = d.within("chars", level)
-        start, end = d.bounds[level]
-        count = end - start
-        f[f"box{level}_log_chars"] = np.log1p(inside)
-        f[f"box{level}_share"] = inside / total_chars
-        f[f"box{level}_link_density"] = d.within("links", level) / inside
-        f[f"box{level}_blocks"] = count.astype(np.float64)
-        f[f"box{level}_stops"] = d.within("stops", level) / d.within("words", level)
-        f[f"box{level}_order"] = (order - start) / count
+        for name, values in boxes.items():
+            f[f"box{level}_{name}"] = values[level]
     # How often its kind occurs.
     size, ones = len(page.path_tags), np.ones(n)
     for name, path in (("path", d.container_path), ("leaf", d.path)):
@@ -258,21 +263,22 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
     if description:
         f["is_description"][:] = [text[:80].lower()[:40] == description for text in page.texts]
     # Neighbours.
-    for by in (1, 2, 3):
-        for sign in (by, -by):
-            f[f"log_chars{sign:+d}"] = _shift(log_chars, sign)
-            f[f"link_density{sign:+d}"] = _shift(link_density, sign)
-    for sign in (1, -1):
-        f[f"tag{sign:+d}"] = _shift(tag_kind, sign)
-        f[f"path_same{sign:+d}"] = (_shift(d.container_path.astype(np.float64), sign) == d.container_path).astype(
-            np.float64
-        )
-        f[f"stop{sign:+d}"] = _shift(f["ends_in_stop"], sign)
+    same_path = np.zeros(n + 1)
+    same_path[1:-1] = d.container_path[1:] == d.container_path[:-1]
+    around = _neighbours("log_chars", log_chars, (1, -1, 2, -2, 3, -3))
+    around |= _neighbours("link_density", link_density, (1, -1, 2, -2, 3, -3))
+    around |= _neighbours("tag", tag_kind, (1, -1))
+    around |= {"path_same+1": same_path[:-1], "path_same-1": same_path[1:]}
+    around |= _neighbours("stop", f["ends_in_stop"], (1, -1))
+    f |= {name: around[name] for name in _AROUND}
     for name, value in _of_page(d, url, f).items():
         f[name] = np.broadcast_to(np.float64(value), n)
     return d, f
 
 
+_AROUND = [f"{name}{by:+d}" for k in (1, 2, 3) for by in (k, -k) for name in ("log_chars", "link_density")]
+_AROUND += [f"{name}{by:+d}" for by in (1, -1) for name in ("tag", "path_same", "stop")]
+_IN = [f"in_{name}" for name in BIT]
 _TAG_KINDS = (
     "p, li, h1, h2, h3, h4 h5 h6, td, th, dd dt, pre, blockquote, button, section article main, header, footer, "
     "nav ul ol, figcaption figure caption, summary details, form fieldset"
@@ -339,11 +345,14 @@ def hints(
     low: list[float] = []
     high: list[float] = []
     total: list[float] = []
-    for parent, name in zip(page.path_parents, page.path_names, strict=True):
-        if name not in known:
+    for parent, name, asked in zip(page.path_parents, page.path_names, _asked_paths(d), strict=True):
+        if not asked:
+            floor = top = 0.0
+        elif name in known:
+            floor, top = known[name]
+        else:
             odds = [names[token] for token in name_tokens(name) if token in names]
-            known[name] = (min(odds), max(odds)) if odds else (0.0, 0.0)
-        floor, top = known[name]
+            floor, top = known[name] = (min(odds), max(odds)) if odds else (0.0, 0.0)
         if parent >= 0:
             low.append(floor if floor < low[parent] else low[parent])
             high.append(top if top > high[parent] else high[parent])
@@ -354,30 +363,46 @@ def hints(
             total.append(floor + top)
         own.append(floor + top)
     f: dict[str, Array] = {}
-    for name, listed in {"own": own, "low": low, "high": high, "total": total}.items():
-        of_path = np.array(listed)
+    for name, listing in {"own": own, "low": low, "high": high, "total": total}.items():
+        of_path = np.array(listing)
         f[f"name_{name}"] = of_path[d.path]
         if name != "low":
             f[f"name_{name}_box"] = of_path[d.container_path]
-    get = words.get
-    flat = np.array([get(word, 0.0) for first in d.first_words for word in first])
-    starts = np.cumsum([0, *map(len, d.first_words[:-1])])
-    short = d.chars < LONG
+    short = np.flatnonzero(d.chars < LONG)
+    listed = [d.first_words[block] for block in short.tolist()]
+    flat = np.fromiter(map(words.get, chain.from_iterable(listed), repeat(0.0)), np.float64)
+    sizes = np.fromiter(map(len, listed), np.int64, len(listed))
+    starts = np.cumsum(sizes) - sizes
     judged = {
-        "mean": np.add.reduceat(flat, starts) / np.diff(starts, append=len(flat)),
+        "mean": np.add.reduceat(flat, starts) / sizes,
         "least": np.minimum.reduceat(flat, starts),
         "most": np.maximum.reduceat(flat, starts),
-        "phrase": np.array([phrases.get(text.lower(), 0.0) if len(text) <= PHRASE else 0.0 for text in page.texts]),
+        "phrase": np.array(
+            [
+                phrases.get(text.lower(), 0.0) if len(text) <= PHRASE else 0.0
+                for text in (page.texts[block] for block in short.tolist())
+            ]
+        ),
     }
     for name, values in judged.items():
-        f[f"text_{name}"] = np.where(short, values, 0.0)
+        f[f"text_{name}"] = spread = np.zeros(d.n)
+        spread[short] = values
         if name in ("mean", "phrase"):
-            for by in (1, 2, -1, -2):
-                f[f"text_{name}{by:+d}"] = _shift(f[f"text_{name}"], by, 0.0)
+            f |= _neighbours(f"text_{name}", spread, (1, 2, -1, -2), 0.0)
     for name in ("own", "total"):
-        for by in (1, -1):
-            f[f"name_{name}{by:+d}"] = _shift(f[f"name_{name}"], by, 0.0)
+        f |= _neighbours(f"name_{name}", f[f"name_{name}"], (1, -1), 0.0)
     return f
+
+
+def _asked_paths(d: Described) -> bytearray:
+    """1 for each path that a block has, or that leads to one: a quarter of all lead to none."""
+    parents = d.page.path_parents
+    asked = bytearray(len(parents))
+    for path in {*d.path.tolist(), *d.container_path.tolist()}:
+        while path >= 0 and not asked[path]:
+            asked[path] = 1
+            path = parents[path]
+    return asked
 
 
 def context(d: Described, p: Array) -> dict[str, Array]:
@@ -385,9 +410,7 @@ def context(d: Described, p: Array) -> dict[str, Array]:
     import numpy as np
 
     f: dict[str, Array] = {"p": p}
-    for by in (1, 2, 3, 4):
-        f[f"p+{by}"] = _shift(p, by)
-        f[f"p-{by}"] = _shift(p, -by)
+    f |= _neighbours("p", p, (1, -1, 2, -2, 3, -3, 4, -4))
     mass = np.concatenate(([0.0], np.cumsum(p * d.words)))
     words = d.sums["words"]
     order = np.arange(d.n)
@@ -398,13 +421,16 @@ def context(d: Described, p: Array) -> dict[str, Array]:
         ):
             f[f"p_{name}{reach}"] = (mass[last] - mass[first]) / np.maximum(words[last] - words[first], 1)
     own_mass = p * d.words
+    start, end = d.bounds
+    inside = mass[end] - mass[start]
+    size = words[end] - words[start]
+    of_box = inside / size
+    of_others = (inside - own_mass) / np.maximum(size - d.words, 1)
+    of_page = inside / max(mass[-1], 1e-9)
     for level in range(LEVELS):
-        start, end = d.bounds[level]
-        inside = mass[end] - mass[start]
-        size = words[end] - words[start]
-        f[f"p_box{level}"] = inside / size
-        f[f"p_box{level}_others"] = (inside - own_mass) / np.maximum(size - d.words, 1)
-        f[f"p_box{level}_share"] = inside / max(mass[-1], 1e-9)
+        f[f"p_box{level}"] = of_box[level]
+        f[f"p_box{level}_others"] = of_others[level]
+        f[f"p_box{level}_share"] = of_page[level]
     paths = len(d.page.path_tags)
     for name, path in (("path", d.container_path), ("leaf", d.path)):
         f[f"p_{name}"] = (np.bincount(path, own_mass, paths) / np.maximum(np.bincount(path, d.words, paths), 1))[path]
