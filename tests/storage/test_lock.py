@@ -79,3 +79,23 @@ def test_what_a_dead_holder_left_half_written_is_removed(tmp_path: Path) -> None
         (tmp_path / name).touch()
     with locked(Place.of(tmp_path), "test"):
         assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a.parquet", "lock"]
+
+
+def test_a_disk_that_turned_read_only_keeps_its_own_error(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+
+    def mount(*arguments: str) -> None:
+        if subprocess.run(["mount", *arguments, str(new)], capture_output=True, check=False).returncode:
+            pytest.skip("mounting is not allowed here")
+
+    def work() -> None:
+        with locked(Place.of(new), "llmdata run demo"):
+            mount("--bind", str(new))
+            mount("-o", "remount,bind,ro")
+            (new / "shard-0").write_bytes(b"")
+
+    try:
+        with pytest.raises(OSError, match="shard-0"):
+            work()
+    finally:
+        subprocess.run(["umount", "-l", str(new)], capture_output=True, check=False)

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,10 +76,12 @@ def locked(folder: Place, command: str, rank: int | None = None) -> Iterator[Non
         try:
             yield
         finally:
-            if rank is None:
-                stream.truncate(0)
-            if new and rank is None:
-                _remove_if_empty(folder)
+            # On a disk that turned read-only, tidying up must not take the place of the error that says so.
+            with suppress(OSError):
+                if rank is None:
+                    stream.truncate(0)
+                if new and rank is None:
+                    _remove_if_empty(folder)
 
 
 @contextmanager
