@@ -115,14 +115,22 @@ class Trial:
         assert "defect of llmdata" not in said, said
         return code, " ".join(said.split())
 
-    def asks_for_rerun(self, code: int, said: str) -> bool:
-        """Whether the command refused as a file before its stage was made again; then `--rerun` is given from now on.
+    def remedy(self, code: int, said: str) -> str | None:
+        """Do what the refusal of a command asks for behind something that was made again; None if it asks for nothing.
 
-        Stages know their input files by size and time, so one with the same bytes and a new time counts as changed.
+        Stages know their input files by size and time, so one with the same bytes and a new time counts as changed. A
+        checkpoint that has lost a file is left to the user, who may have removed the optimiser's half on purpose.
         """
-        asked = self.repaired and not self.rerun and code == 2 and "Give --rerun" in said
-        self.rerun = self.rerun or asked
-        return asked
+        if not self.repaired:
+            return None
+        if code == 2 and "Give --rerun" in said and not self.rerun:
+            self.rerun = True
+            return "with --rerun"
+        lost = re.search(r"(/\S+)/\w+\.safetensors: cannot read the checkpoint .* remove its folder", said)
+        if code == 1 and lost and Path(lost[1]).is_dir():
+            subprocess.run(["rm", "-r", lost[1]], check=True)
+            return "from the checkpoint before"
+        return None
 
     def kill(self) -> None:
         if self.process is not None:
@@ -163,7 +171,7 @@ class Trial:
                     return now
             time.sleep(0.005)
         code, said = self.wait()
-        if self.asks_for_rerun(code, said):
+        if self.remedy(code, said):
             return self.reach(stage)
         assert code == 0, f"exit {code}: {said}"
         raise Missed
@@ -172,7 +180,7 @@ class Trial:
         """Let the command end well."""
         self.start()
         code, said = self.wait()
-        if self.asks_for_rerun(code, said):
+        while self.remedy(code, said):
             self.start()
             code, said = self.wait()
         assert code == 0, f"exit {code}: {said}"
@@ -331,8 +339,8 @@ def spoil_a_manifest(trial: Trial) -> str:
     trial.repaired = True
     trial.start()
     code, said = trial.wait()
-    if trial.asks_for_rerun(code, said):
-        return "healed with --rerun"
+    if how := trial.remedy(code, said):
+        return f"healed {how}"
     if code == 0:
         return "healed"
     outcome = _refused(code, f"{path.relative_to(trial.run)} {way}: {said}", re.escape(str(path)), "(?i)remove")
