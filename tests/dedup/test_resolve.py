@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -220,6 +221,38 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     shuffle.resolve(out / "keys", out, Session(1))
     assert files(tmp_path / "killed" / "drops") == files(tmp_path / "whole" / "drops")
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")]
+    assert not (tmp_path / "killed" / "edges").exists()
+
+
+IN_WORKERS = """
+import sys
+from llmdata.dedup import steps
+from llmdata.dedup.config import MinhashConfig
+from llmdata.dedup.minhash import Minhash
+from llmdata.engine.session import Session
+from llmdata.storage.place import Place
+
+if __name__ == "__main__":
+    steps.FEW = 0
+    out = Place.of(sys.argv[1])
+    Minhash(MinhashConfig()).resolve(out / "keys", out, Session(2))
+"""
+
+
+def test_killed_while_workers_sort_bands_gives_the_same_bytes(tmp_path: Path) -> None:
+    parts, shuffle = cut(corpus(90), 30, 60), Minhash(MinhashConfig())
+    resolved(shuffle, parts, tmp_path / "whole")
+    out = Place.of(tmp_path / "killed")
+    write_keys(shuffle, parts, out)
+    (tmp_path / "script.py").write_text(IN_WORKERS)
+    for bands in (1, 4, 7):
+        process = subprocess.Popen([sys.executable, tmp_path / "script.py", out.path], start_new_session=True)
+        while process.poll() is None and len(list((tmp_path / "killed/edges").glob("band-*.parquet"))) < bands:
+            pass
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    shuffle.resolve(out / "keys", out, Session(1))
+    assert files(tmp_path / "killed" / "drops") == files(tmp_path / "whole" / "drops")
     assert not (tmp_path / "killed" / "edges").exists()
 
 

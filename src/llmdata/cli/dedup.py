@@ -96,6 +96,9 @@ def dedup(
     Example:
       llmdata dedup --explain --set dedup.minhash.bands=20
       llmdata dedup 'c4/*.json.gz' --out unique --method minhash --memory 4GB
+      llmdata dedup crawl.parquet --out newest --method url          # or exact: by content
+      llmdata dedup corpus --out lines --method paragraphs           # or lines, spans: parts of documents
+      llmdata dedup corpus --out clean --method decontaminate --evaluation mmlu.jsonl
       llmdata inspect unique --rejected
     """
     with command(
