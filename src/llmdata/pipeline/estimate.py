@@ -94,20 +94,24 @@ def estimate(recipe: Recipe, session: Session, *, share: float, least: int) -> E
     if not recipe.clean.input:
         raise ConfigError("a crawl cannot be known before it is made: name archives with --input")
     began, imports = time.monotonic(), time.time() - psutil.Process().create_time()
-    whole, pieces = _sample(recipe.clean, share, least)
+    whole, tasks, pieces = _sample(recipe.clean, share, least)
     small = _run(recipe, recipe.clean, pieces[::4], session) if len(pieces) > 1 else None
     run = _run(recipe, recipe.clean, pieces, session)
     ratio = whole / run.bytes
     slope = run.seconds / run.bytes
     if small is not None and run.seconds > small.seconds:
         slope = (run.seconds - small.seconds) / (run.bytes - small.bytes)
+    cpu_seconds = run.start + ratio * (run.cpu_seconds - run.start)
+    # Few tasks leave workers idle: the last round of them lasts as long as a full one.
+    together = tasks / math.ceil(tasks / session.workers)
+    by_work = max(0.0, run.seconds - run.cpu_seconds / session.workers) + cpu_seconds / together
     return Estimate(
         input_bytes=whole,
         sample_bytes=run.bytes,
         sample_seconds=time.monotonic() - began,
         workers=session.workers,
-        seconds=imports + run.seconds + slope * (whole - run.bytes),
-        cpu_seconds=run.start + ratio * (run.cpu_seconds - run.start),
+        seconds=imports + max(run.seconds + slope * (whole - run.bytes), by_work),
+        cpu_seconds=cpu_seconds,
         memory=run.memory,
         disk=run.vocabulary_files + round(ratio * run.disk),
         documents=round(ratio * run.documents),
@@ -158,15 +162,16 @@ def _own_memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _sample(config: CleanConfig, share: float, least: int) -> tuple[int, list[Piece]]:
-    """Bytes of the whole input, and pieces evenly spread over it that hold `share` of them, or `least` bytes."""
-    whole = sum(_bytes(piece) for piece in plan_input(config))
+def _sample(config: CleanConfig, share: float, least: int) -> tuple[int, int, list[Piece]]:
+    """Bytes and tasks of the whole input; pieces spread evenly over it that hold `share` of the bytes, or `least`."""
+    planned = plan_input(config)
+    whole = sum(_bytes(piece) for piece in planned)
     wanted = min(whole, max(share * whole, least))
     size = min(config.task_bytes, max(SMALLEST, int(wanted / PIECES)))
     pieces = plan_input(config.model_copy(update={"task_bytes": size}))
     count = min(len(pieces), math.ceil(len(pieces) * wanted / whole))
     # From the middle of each stretch: the first of a file may be unlike the others (a warcinfo record, a header).
-    return whole, [pieces[int((number + 0.5) * len(pieces) / count)] for number in range(count)]
+    return whole, len(planned), [pieces[int((number + 0.5) * len(pieces) / count)] for number in range(count)]
 
 
 def _bytes(piece: Piece) -> int:
