@@ -18,25 +18,10 @@ from llmdata.audit.training import last_metrics, loss_curve, metrics_of
 from llmdata.engine.state import repeats
 from llmdata.errors import InputError
 from llmdata.storage.place import Place
+from llmdata.webpage import webpage
 
 REPORT = "report.html"
 SHOWN_REPEATS = 20
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
 def write_report(run: Place) -> Place:
@@ -61,8 +46,8 @@ def write_report(run: Place) -> Place:
         _lineage(source),
         _foot(run),
     ]
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    page = _PAGE.format(title=_text(title), style=style, body="\n".join(section for section in sections if section))
+    body = "\n".join(section for section in sections if section)
+    page = webpage(printable(title), Path(__file__).with_name("report.css"), body)
     place = run / REPORT
     place.write_bytes(page.encode())
     return place

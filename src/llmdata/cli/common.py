@@ -41,6 +41,21 @@ Layout = Annotated[
     typer.Option(help="What the input is, if several kinds lie together: warc, wet, c4, pile, …", metavar="NAME"),
 ]
 TextColumn = Annotated[str | None, typer.Option(help="Column of the text in Parquet or JSON lines.", metavar="NAME")]
+Encodings = Annotated[
+    list[str],
+    typer.Option("--encoding", "-e", help="gpt2, cl100k_base, …, a folder or a file. Repeatable.", metavar="NAME"),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option(
+        help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression.", metavar="PATTERN"
+    ),
+]
+Until = Annotated[
+    str | None, typer.Option(help="Last stage: crawl, clean, tokenizer, tokenize or train.", metavar="STAGE")
+]
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe by name (fineweb, demo) or path.")]
+Workdir = Annotated[str | None, typer.Option(help="Folder of the run. [default: runs/NAME]", metavar="DIR")]
 MaxTime = Annotated[
     str | None,
     typer.Option("--max-time", help="Stop at a task boundary after e.g. 90s, 30m or 2h; exit code 75.", metavar="TIME"),

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from llmdata.cli.common import Json, Settings, Verbose, Workers, command
+from llmdata.cli.common import Json, RecipeArgument, Settings, Verbose, Workers, command
 from llmdata.errors import ConfigError
 
 
 def estimate(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe by name (fineweb) or path.")],
+    recipe: RecipeArgument,
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", "-i", help="Instead of the recipe's own input. Repeatable.", metavar="INPUT"),

@@ -12,9 +12,12 @@ from llmdata.cli.common import (
     Json,
     MaxTime,
     RayAddress,
+    RecipeArgument,
     Rerun,
     Settings,
+    Until,
     Verbose,
+    Workdir,
     Workers,
     command,
     named_by_options,
@@ -29,13 +32,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe by name (demo) or path.")],
-    workdir: Annotated[
-        str | None, typer.Option("--workdir", help="Folder of the run. [default: runs/NAME]", metavar="DIR")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Last stage: crawl, clean, tokenizer, tokenize or train.", metavar="STAGE")
-    ] = None,
+    recipe: RecipeArgument,
+    workdir: Workdir = None,
+    until: Until = None,
     limit: Annotated[
         str | None,
         typer.Option(

@@ -6,20 +6,16 @@ from typing import Annotated
 
 import typer
 
-from llmdata.cli.common import Json, Settings, Verbose, command
+from llmdata.cli.common import Json, RecipeArgument, Settings, Until, Verbose, Workdir, command
 from llmdata.errors import ConfigError, LlmdataError
 
 
 def submit(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe by name (demo) or path.")],
+    recipe: RecipeArgument,
     slurm: Annotated[bool, typer.Option("--slurm", help="Write scripts for Slurm.")] = False,
     tasks: Annotated[int, typer.Option(min=1, help="Processes that share each list of tasks.", metavar="N")] = 100,
-    workdir: Annotated[
-        str | None, typer.Option("--workdir", help="Folder of the run. [default: runs/NAME]", metavar="DIR")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Last stage: crawl, clean, tokenizer, tokenize or train.", metavar="STAGE")
-    ] = None,
+    workdir: Workdir = None,
+    until: Until = None,
     settings: Settings = None,
     partition: Annotated[str | None, typer.Option(help="Partition of the jobs.", metavar="NAME")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="CPUs of a process: as many workers.", metavar="N")] = 8,

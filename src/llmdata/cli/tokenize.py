@@ -11,6 +11,7 @@ from llmdata.cli.common import (
     Json,
     MaxTime,
     Out,
+    Pattern,
     RayAddress,
     Rerun,
     TextColumn,
@@ -53,12 +54,7 @@ def tokenize(
     token_counts: Annotated[
         bool | None, typer.Option("--token-counts", help="Also copy the Parquet input with its token_count filled in.")
     ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression.", metavar="PATTERN"
-        ),
-    ] = None,
+    pattern: Pattern = None,
     text_column: TextColumn = None,
     settings: Annotated[list[str] | None, set_option("tokenize.shard_tokens=10M")] = None,
     rerun: Rerun = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmdata.cli.common import Json, Out, Rerun, TextColumn, Verbose, command, set_option
+from llmdata.cli.common import Encodings, Json, Out, Pattern, Rerun, TextColumn, Verbose, command, set_option
 
 app = typer.Typer(no_args_is_help=True, help="Train a tokenizer; look at tokens.")
 
@@ -138,16 +138,8 @@ def download(
 @app.command()
 def view(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="Any text.")],
-    encoding: Annotated[
-        list[str],
-        typer.Option("--encoding", "-e", help="gpt2, cl100k_base, …, a folder or a file. Repeatable.", metavar="NAME"),
-    ],
-    pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression.", metavar="PATTERN"
-        ),
-    ] = None,
+    encoding: Encodings,
+    pattern: Pattern = None,
     html: Annotated[
         str | None, typer.Option("--html", help="Also write a page that needs nothing beside it.", metavar="FILE")
     ] = None,
@@ -184,20 +176,12 @@ def stats(
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT", help="Folder of `llmdata clean`, or Parquet or JSON lines.")
     ],
-    encoding: Annotated[
-        list[str],
-        typer.Option("--encoding", "-e", help="gpt2, cl100k_base, …, a folder or a file. Repeatable.", metavar="NAME"),
-    ],
+    encoding: Encodings,
     sample: Annotated[str, typer.Option(help="Text to measure on, about.", metavar="SIZE")] = "20MB",
     plot: Annotated[
         str | None, typer.Option(help="Also draw bytes a token by language, as SVG.", metavar="FILE")
     ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="For .tiktoken files that are not OpenAI's: gpt2, cl100k, o200k or an expression.", metavar="PATTERN"
-        ),
-    ] = None,
+    pattern: Pattern = None,
     text_column: TextColumn = None,
     json: Json = False,
     verbose: Verbose = False,

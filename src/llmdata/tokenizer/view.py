@@ -14,6 +14,7 @@ from llmdata.storage.encoding_kinds import Encoding
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import INDEX, load_index, open_shard
 from llmdata.storage.token_shards import Tokens, open_tokens
+from llmdata.webpage import webpage
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,22 +23,6 @@ if TYPE_CHECKING:
 _STYLES = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
 _LEAST_WIDTH = 38
 """Columns that an encoding needs on the screen to stand beside another."""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +166,4 @@ def _span(number: int, token: dict[str, Any]) -> str:
 
 def html_page(title: str, body: str) -> str:
     """`body` as a page with its own style and nothing to load."""
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    return _PAGE.format(title=html.escape(title), style=style, body=body)
+    return webpage(title, Path(__file__).with_name("page.css"), body)
