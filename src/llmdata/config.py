@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -184,7 +185,8 @@ def _validation_message(
         option = next((text for path, text in overridden.items() if keys[: len(path)] == path), None)
         place = f"{name}:{_line_of(root, keys)}" if root else name  # options alone have no lines
         where = f"--set {option}" if option else place
-        lines.append(f"{where}: {'.'.join(keys)}: {_problem(model, keys, detail)}")
+        tags = {str(part) for part in detail["loc"] if _is_union_tag(part)}
+        lines.append(f"{where}: {'.'.join(keys)}: {_problem(model, keys, detail, tags)}")
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -193,9 +195,9 @@ def _is_union_tag(part: int | str) -> bool:
     return isinstance(part, str) and (bool(re.search(r"[\[\]()]", part)) or part in {"int", "str", "float", "bool"})
 
 
-def _problem(model: type[BaseModel], keys: tuple[str, ...], detail: ErrorDetails) -> str:
+def _problem(model: type[BaseModel], keys: tuple[str, ...], detail: ErrorDetails, tags: AbstractSet[str]) -> str:
     if detail["type"] == "extra_forbidden":
-        allowed = _keys_at(model, keys[:-1])
+        allowed = _keys_at(model, keys[:-1], tags)
         close = difflib.get_close_matches(keys[-1], allowed, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"there is no such key{hint}; allowed: {', '.join(allowed)}"
@@ -206,24 +208,26 @@ def _problem(model: type[BaseModel], keys: tuple[str, ...], detail: ErrorDetails
     return f"{message}{'' if repr(given) in message else shown}"
 
 
-def _keys_at(model: type[BaseModel], keys: tuple[str, ...]) -> list[str]:
-    """Keys allowed in the section at `keys`, found by walking the models' annotations."""
+def _keys_at(model: type[BaseModel], keys: tuple[str, ...], tags: AbstractSet[str] = frozenset()) -> list[str]:
+    """Keys allowed in the section at `keys`, found by walking the models' annotations.
+
+    Of several models in a union, `tags` name the one that was meant: `(Name)`.
+    """
     for key in keys:
         field = model.model_fields.get(key)
-        inner = _model_in(field.annotation) if field else None
+        models = list(_models_in(field.annotation)) if field else []
+        inner = next((each for each in models if f"({each.__name__})" in tags), models[0] if models else None)
         if inner is None:
             return [] if field is None and not key.isdigit() else list(model.model_fields)
         model = inner
     return list(model.model_fields)
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        yield annotation
     for argument in getattr(annotation, "__args__", ()):
-        if found := _model_in(argument):
-            return found
-    return None
+        yield from _models_in(argument)
 
 
 def _line_of(node: yaml.Node | None, keys: tuple[str, ...]) -> int:

@@ -102,7 +102,7 @@ def load_config(model: str | None, steps: int | None, settings: list[str]) -> Tr
 
     from llmdata.config import Section, parse
     from llmdata.errors import ConfigError
-    from llmdata.train.config import PRESETS, TrainConfig
+    from llmdata.train.config import BASELINES, PRESETS, TrainConfig
 
     class Recipe(Section):
         model_config = {"extra": "ignore"}
@@ -116,8 +116,10 @@ def load_config(model: str | None, steps: int | None, settings: list[str]) -> Tr
             )
     if steps is not None:
         overrides += ["train.loop.tokens=null", f"train.loop.steps={steps}"]
-    if model is None or model in PRESETS or not (Path(model).suffix in {".yaml", ".yml"} or Path(model).exists()):
-        preset = f"train.model={model or 'demo'}"
+    names = [*PRESETS, *BASELINES]
+    if model is None or model in names or not (Path(model).suffix in {".yaml", ".yml"} or Path(model).exists()):
+        # A baseline's settings stand one by one, so that --set can change them.
+        preset = f"train.model.kind={model}" if model in BASELINES else f"train.model={model or 'demo'}"
         with named_by_options({preset: f"--model {model}"}):
             return parse(Recipe, "", f"--model {model}", [preset, *overrides]).train
     path = Path(model)
@@ -125,7 +127,7 @@ def load_config(model: str | None, steps: int | None, settings: list[str]) -> Tr
         source = path.read_text(encoding="utf-8")
         data = yaml.safe_load(source)
     except FileNotFoundError:
-        raise ConfigError(f"--model {model}: there is no such file; presets are {', '.join(PRESETS)}") from None
+        raise ConfigError(f"--model {model}: there is no such file; presets are {', '.join(names)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--model {model}: cannot read it: {error}") from None
     except yaml.YAMLError:

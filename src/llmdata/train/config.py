@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from llmdata.config import Count, Section
+from llmdata.errors import ConfigError
 
 
 class RopeScaling(Section):
@@ -91,6 +92,46 @@ class ModelConfig(Section):
         if self.position == "rope" and self.head_width % 2:
             raise ValueError(f"rotary positions need an even width of a head, not {self.head_width}")
         return self
+
+
+class MLPConfig(Section):
+    """A baseline: Bengio's neural probabilistic language model (JMLR 3, 2003), trained as a decoder is."""
+
+    kind: Literal["mlp"] = "mlp"
+    window: int = Field(default=16, ge=1)
+    """Tokens that the next one is predicted from; those before the text's start are a vector of their own."""
+    embedding: int = Field(default=64, ge=1)
+    """Width of a token's vector."""
+    hidden: int = Field(default=512, ge=1)
+    """Width of the tanh layer."""
+    direct: bool = False
+    """Connections from the tokens' vectors to the output, past the tanh layer."""
+    context: int = Field(default=256, ge=2)
+    """Length of a training sequence, whose first `window` tokens have less to go by."""
+    vocab_size: int | None = Field(default=None, ge=2)
+    """Vocabulary. None: the tokenizer's."""
+
+    @property
+    def dropout(self) -> float:
+        return 0.0
+
+    @model_validator(mode="after")
+    def _within_context(self) -> Self:
+        if self.window > self.context:
+            raise ValueError(f"window {self.window} is longer than the training sequences (context {self.context})")
+        return self
+
+
+class NgramConfig(Section):
+    """A baseline: an n-gram model with interpolated Kneser–Ney smoothing. It is counted, not trained in steps."""
+
+    kind: Literal["ngram"] = "ngram"
+    order: int | None = Field(default=None, ge=1, le=8)
+    """Longest n-gram: a token is predicted from `order` − 1 before it. None: 6 for fewer than 1,000 tokens (characters,
+    bytes), else 4."""
+    discounts: Literal[1, 3] = 3
+    """What is taken off a count: one number an order (Kneser and Ney 1995), or one each for counts of 1, 2, and more
+    (Chen and Goodman 1999)."""
 
 
 class OptimConfig(Section):
@@ -182,11 +223,31 @@ class LoopConfig(Section):
         return self
 
 
+def _kind(given: Any) -> str:
+    """Which of the models `given` is, as the tags below."""
+    if isinstance(given, dict | Section):
+        kind = given.get("kind", "") if isinstance(given, dict) else getattr(given, "kind", "")
+        return {"mlp": "(MLPConfig)", "ngram": "(NgramConfig)"}.get(str(kind), "(ModelConfig)")
+    return "(str)"
+
+
+Shape = ModelConfig | MLPConfig | NgramConfig
+"""A decoder, or a baseline (`kind` mlp or ngram)."""
+_Model = Annotated[
+    Annotated[str, Tag("(str)")]
+    | Annotated[ModelConfig, Tag("(ModelConfig)")]
+    | Annotated[MLPConfig, Tag("(MLPConfig)")]
+    | Annotated[NgramConfig, Tag("(NgramConfig)")],
+    Discriminator(_kind),
+]
+
+
 class TrainConfig(Section):
     """Settings of `llmdata train`. A preset brings settings of its own where the recipe says nothing."""
 
-    model: str | ModelConfig = "demo"
-    """A preset (demo, gpt2-124m, llama-3.2-1b, …) or a model spelt out."""
+    model: _Model = "demo"
+    """A preset (demo, gpt2-124m, llama-3.2-1b, …), a decoder spelt out, or a baseline: mlp, ngram, or its settings with
+    `kind: mlp` or `kind: ngram`."""
     init: str | None = None
     """Folder of a Hugging Face model (GPT-2, Llama, GPT-NeoX) whose weights training begins with, and whose shape takes
     the place of `model`'s."""
@@ -231,7 +292,7 @@ class TrainConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, given: Any) -> Any:
-        preset = PRESETS.get(given.get("model", "demo")) if _names_preset(given) else None
+        preset = _preset(given)
         if preset is None:
             return given
         merged = {**preset.settings, **given}
@@ -244,11 +305,24 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> Self:
-        if isinstance(self.model, str) and self.model not in PRESETS:
-            close = difflib.get_close_matches(self.model, PRESETS, n=1)
+        names = _named()
+        if isinstance(self.model, str) and self.model not in names:
+            close = difflib.get_close_matches(self.model, names, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(f"there is no model preset {self.model!r}{hint}; there are: {', '.join(PRESETS)}")
-        context = self.architecture.context
+            raise ValueError(f"there is no model preset {self.model!r}{hint}; there are: {', '.join(names)}")
+        shape = self.shape
+        if isinstance(shape, NgramConfig):
+            _refuse_training(self)
+            return self
+        if isinstance(shape, MLPConfig):
+            for name, idle in (
+                ("init", self.init is not None),
+                ("recompute", self.recompute),
+                ("optim.name", self.optim.name == "muon"),
+            ):
+                if idle:
+                    raise ValueError(f"{name} is for decoders; leave it out for the model mlp")
+        context = shape.context
         if self.data.batch_tokens % context:
             below = max(context, self.data.batch_tokens // context * context)
             raise ValueError(
@@ -257,12 +331,22 @@ class TrainConfig(Section):
         return self
 
     @property
+    def shape(self) -> Shape:
+        return _named()[self.model].model if isinstance(self.model, str) else self.model
+
+    @property
     def architecture(self) -> ModelConfig:
-        return PRESETS[self.model].model if isinstance(self.model, str) else self.model
+        """The shape of the decoder. Raises ConfigError if the model is a baseline."""
+        shape = self.shape
+        if not isinstance(shape, ModelConfig):
+            raise ConfigError(f"train.model is {shape.kind}, a baseline; this is for decoders, as {', '.join(PRESETS)}")
+        return shape
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the run."""
+        """Optimiser steps of the run; counting n-grams is one."""
+        if isinstance(self.shape, NgramConfig):
+            return 1
         if self.loop.tokens is not None:
             return -(-self.loop.tokens // self.data.batch_tokens)
         return self.loop.steps or 2000
@@ -275,8 +359,45 @@ class Preset(Section):
     settings: dict[str, Any] = {}
 
 
-def _names_preset(given: Any) -> bool:
-    return isinstance(given, dict) and isinstance(given.get("model", "demo"), str)
+class Baseline(Section):
+    """A baseline by its kind, and the settings that go with it."""
+
+    model: MLPConfig | NgramConfig
+    settings: dict[str, Any] = {}
+
+
+BASELINES: dict[str, Baseline] = {
+    "ngram": Baseline(model=NgramConfig(), settings={"eval_tokens": None}),
+    "mlp": Baseline(model=MLPConfig(), settings={"optim": {"lr": 2e-3}}),
+}
+
+
+def _named() -> dict[str, Preset | Baseline]:
+    return {**PRESETS, **BASELINES}
+
+
+def _preset(given: Any) -> Preset | Baseline | None:
+    """Where settings that are not given come from: a preset by its name, a baseline by its kind."""
+    model = given.get("model", "demo") if isinstance(given, dict) else None
+    name = model.get("kind") if isinstance(model, dict) else getattr(model, "kind", model)
+    return _named().get(str(name))
+
+
+def _refuse_training(config: TrainConfig) -> None:
+    """Settings of training in steps, and of a part of the validation split, say nothing about counting."""
+    counts = {"model", "loop", "sample_prompts", "sample_tokens", "sample_temperature", "seed"}
+    given = [
+        name
+        for name, field in type(config).model_fields.items()
+        if name not in counts and getattr(config, name) != (None if name == "eval_tokens" else field.default)
+    ]
+    if config.loop != LoopConfig(tokens=config.loop.tokens):
+        given.append("loop (but for loop.tokens)")
+    if given:
+        raise ValueError(
+            f"an n-gram model is counted, not trained in steps, and measured on the whole validation split: "
+            f"leave out {', '.join(given)}"
+        )
 
 
 def _gpt(layers: int, heads: int, width: int, lr: float, batch: int, tokens: int, context: int = 1024) -> Preset:
@@ -318,6 +439,15 @@ def _settings(lr: float, batch: int, tokens: int) -> dict[str, Any]:
 
 
 _B = 1_000_000_000
+
+
+def decoder_shape(model: dict[str, Any], source: str) -> ModelConfig:
+    """The shape in the `model.json` of `source`; raises ConfigError if that is a baseline."""
+    if "kind" in model:
+        raise ConfigError(f"{source}: a baseline ({model['kind']}), which this cannot be done with; only with decoders")
+    return ModelConfig.model_validate(model)
+
+
 PRESETS: dict[str, Preset] = {
     # The best of what 200 to 400 steps on SQLAlchemy's manual showed: with Muon the loss is a whole nat lower than with
     # AdamW at the same number of tokens, for a fifth more time a step.

@@ -22,7 +22,7 @@ from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import TokenIndex
 from llmdata.train.checkpoint import read_tensors, write_safetensors
-from llmdata.train.config import ModelConfig, RopeScaling, TrainConfig
+from llmdata.train.config import ModelConfig, RopeScaling, TrainConfig, decoder_shape
 from llmdata.train.model import VOCAB_MULTIPLE
 from llmdata.train.sampling import MODEL, TOKENIZER, find_checkpoint
 
@@ -54,7 +54,7 @@ def export(run: Place, out: Place, *, checkpoint: str = "last", dtype: str = "fl
     """
     folder, found = find_checkpoint(run, checkpoint)
     about = (folder / MODEL).read_json()
-    model = ModelConfig.model_validate(about["model"])
+    model = decoder_shape(about["model"], str(folder))
     strange = out.exists() and any(not place.name.startswith(".") for place in out.children("*"))
     if strange and not (out / "tokenizer.json").exists():
         raise ConfigError(f"{out}: not empty, and not a model's folder; give another --out")

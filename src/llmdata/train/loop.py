@@ -22,7 +22,7 @@ from llmdata.storage.place import Place
 from llmdata.storage.token_index import TOKENIZER as TOKENS_TOKENIZER
 from llmdata.storage.token_index import TokenIndex
 from llmdata.train import checkpoint as checkpoints
-from llmdata.train.config import TrainConfig
+from llmdata.train.config import NgramConfig, TrainConfig
 from llmdata.train.data import (
     Batches,
     Ids,
@@ -37,8 +37,8 @@ from llmdata.train.device import attention_kernels, autocast, choose_device, pea
 from llmdata.train.hf import load_hf
 from llmdata.train.metrics import Log, loss_curve, read_lines
 from llmdata.train.model import Decoder, cross_entropy
+from llmdata.train.networks import Network, build
 from llmdata.train.optim import Optimizer, learning_rate
-from llmdata.train.plan import flops_per_token
 from llmdata.train.replicas import Replicas
 from llmdata.train.run import CURVE, METRICS, SAMPLES, TrainResult
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER, Sampling, complete
@@ -58,7 +58,10 @@ class Trainer:
     ) -> None:
         self.index, self.out, self.config, self.session, self.threads = index, out, config, session, threads
         self.steps = config.steps
-        self.context = config.architecture.context
+        shape = config.shape
+        assert not isinstance(shape, NgramConfig)  # which is counted
+        self.shape = shape
+        self.context = shape.context
         self.sequences = config.data.batch_tokens // self.context
         self.device = choose_device(config.device)
         self.encoding = self._own_tokenizer(tokens)
@@ -70,16 +73,17 @@ class Trainer:
         weights = [config.data.weight, *(source.weight for source in config.data.mix)]
         self.batches = Batches(sources, self.sequences, weights)
         self.model = self._build()
-        self.flops = flops_per_token(self.parameters, config.architecture)[1]
+        self.flops = self.model.training_flops()
         self.peak = config.peak_flops or peak_flops(self.device)
         self.optimizer = Optimizer(self.model, config.optim, config.loop.spike)
         self.forward = self.model  # a micro-batch is looked for before it is compiled for
         self.replicas: Replicas | None = None
         self.micro = self._micro_batch()
         if wants_compile(config, self.device):
-            self.model.flexible = self.device.type == "cuda"  # on a CPU it has no backward pass
-            self.forward = cast(Decoder, torch.compile(self.model, dynamic=False))
-        elif self.device.type == "cpu" and threads > 1 and not config.architecture.dropout:
+            if isinstance(self.model, Decoder):
+                self.model.flexible = self.device.type == "cuda"  # on a CPU it has no backward pass
+            self.forward = cast(Network, torch.compile(self.model, dynamic=False))
+        elif self.device.type == "cpu" and threads > 1 and not shape.dropout:
             # With dropout, the threads would draw from one generator in whatever order they come.
             self.replicas = Replicas(self.model, self.optimizer.gradient, threads, self.sequences)
         self.eot = index.eot if config.data.mask_documents else None
@@ -146,7 +150,7 @@ class Trainer:
     def _train_step(self) -> None:
         began = time.perf_counter()
         lr = learning_rate(self.config.optim, self.step, self.steps)
-        if self.config.architecture.dropout:
+        if self.shape.dropout:
             torch.manual_seed(self.config.seed * 0x1_0000_0001 + self.step + 1)
         loss = self._gradient(self._next_batch())
         stats = self.optimizer.step(lr, loss)
@@ -172,7 +176,7 @@ class Trainer:
             return self._add_gradient(self.forward, tokens, len(tokens))
         return self.replicas.add_gradient(tokens, lambda model, share: self._add_gradient(model, share, len(tokens)))
 
-    def _add_gradient(self, model: Decoder, tokens: Tensor, of: int) -> Tensor:
+    def _add_gradient(self, model: Network, tokens: Tensor, of: int) -> Tensor:
         """Add the gradient of these sequences, out of `of` in the batch, one micro-batch after the other."""
         total = torch.zeros((), device=self.device)
         for start in range(0, len(tokens), self.micro):
@@ -183,7 +187,7 @@ class Trainer:
             total += loss.detach()
         return total
 
-    def _loss(self, model: Decoder, tokens: Tensor) -> Tensor:
+    def _loss(self, model: Network, tokens: Tensor) -> Tensor:
         """Mean loss of predicting each of `tokens` (B, T + 1) but the first of a row."""
         hidden = model(tokens[:, :-1], self.eot)  # (B, T, C)
         targets = tokens[:, 1:].flatten()
@@ -332,18 +336,18 @@ class Trainer:
             (self.out / TOKENIZER / file.name).write_bytes(file.read_bytes())
         return encoding
 
-    def _build(self) -> Decoder:
-        architecture = self.config.architecture
-        vocabulary = check_vocabulary(self.index, architecture.vocab_size)
+    def _build(self) -> Network:
+        vocabulary = check_vocabulary(self.index, self.shape.vocab_size)
         with torch.device("meta"):
-            model = Decoder(architecture, vocabulary)
+            model = build(self.shape, vocabulary)
         model.to_empty(device=self.device)
-        model.reset_rope()
+        if isinstance(model, Decoder):
+            model.reset_rope()
+            model.recompute = self.config.recompute
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
         model.initialise(generator)
         if self.config.init is not None:
             model.load_state_dict(load_hf(Place.of(self.config.init))[2])
-        model.recompute = self.config.recompute
         self.parameters = model.parameter_count()
         about = {
             "preset": self.config.model if isinstance(self.config.model, str) else None,
@@ -351,7 +355,7 @@ class Trainer:
             "vocab_size": vocabulary,
             "eot": self.index.eot,
             "tokenizer_digest": self.index.tokenizer_digest,
-            "model": architecture.model_dump(mode="json"),
+            "model": self.shape.model_dump(mode="json"),
         }
         (self.out / MODEL).write_json(about)
         return model

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llmdata.errors import InputError
 from llmdata.storage import manifest
 from llmdata.storage.place import Place
-from llmdata.train.config import ModelConfig
+from llmdata.train.config import decoder_shape
 from llmdata.train.metrics import read_lines
 from llmdata.train.plan import PRECISIONS, block_matrices, flops_per_token, parameter_count
 from llmdata.train.sampling import find_checkpoint
@@ -38,7 +38,7 @@ def compare(run: Place, peak: float | None = None, mfu: float = 0.4) -> list[Com
         raise InputError(
             f"{folder}: no record of a training run (metrics.jsonl and .llmdata/stage.json), no comparison"
         )
-    config = ModelConfig.model_validate(about["model"])
+    config = decoder_shape(about["model"], str(folder))
     parameters = parameter_count(config, about["vocab_size"])
     tokens = settings["loop"]["steps"] * settings["data"]["batch_tokens"]
     dense, with_attention = flops_per_token(parameters, config)

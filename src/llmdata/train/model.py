@@ -16,6 +16,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.utils.checkpoint import checkpoint
 
 from llmdata.train.config import ModelConfig, RopeScaling
+from llmdata.train.plan import flops_per_token
 
 Mask = Tensor | BlockMask
 
@@ -166,6 +167,10 @@ class Decoder(nn.Module):
         padding = self.embedding.num_embeddings - self.vocab_size
         matrices = 1 if self.unembedding is None else 2
         return sum(p.numel() for p in self.parameters()) - matrices * padding * self.config.width
+
+    def training_flops(self) -> float:
+        """FLOPs of a token in training, attention's included."""
+        return flops_per_token(self.parameter_count(), self.config)[1]
 
     def forward(self, ids: Tensor, eot: int | None = None, cache: Cache | None = None) -> Tensor:
         """Hidden states (B, T, C) of `ids` (B, T).

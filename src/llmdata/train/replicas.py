@@ -13,7 +13,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from llmdata.train.model import Decoder
+from llmdata.train.networks import Network
 
 MOST_BYTES = 1 << 30
 """Memory for gradients of their own; models too large for it share their products among the threads instead."""
@@ -25,9 +25,10 @@ class Replicas:
     `gradient` is the flat buffer that the gradients of `model` are views of; all shares end up there, summed in order.
     """
 
-    def __init__(self, model: Decoder, gradient: Tensor, threads: int, sequences: int) -> None:
+    def __init__(self, model: Network, gradient: Tensor, threads: int, sequences: int) -> None:
         self.threads = threads
-        self.models, self.gradients = [model], [gradient]
+        self.models: list[Network] = [model]
+        self.gradients = [gradient]
         room = MOST_BYTES // (gradient.numel() * gradient.element_size())
         for _ in range(min(threads, sequences, 1 + room) - 1):
             copy, own = deepcopy(model), torch.zeros_like(gradient)
@@ -40,7 +41,7 @@ class Replicas:
             self.gradients.append(own)
         self._pool = ThreadPoolExecutor(max(1, len(self.models) - 1), thread_name_prefix="replica")
 
-    def add_gradient(self, tokens: Tensor, add: Callable[[Decoder, Tensor], Tensor]) -> Tensor:
+    def add_gradient(self, tokens: Tensor, add: Callable[[Network, Tensor], Tensor]) -> Tensor:
         """The sum of the losses that `add(model, share of tokens)` returns after adding its gradient to the model's."""
         if len(self.models) == 1:
             return add(self.models[0], tokens)

@@ -129,7 +129,7 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
 def _deciding(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide what is computed."""
     settings = config.model_dump(mode="json", exclude=set(_FREE))
-    settings["model"] = config.architecture.model_dump(mode="json")
+    settings["model"] = config.shape.model_dump(mode="json")
     settings["data"].pop("micro_batch")
     settings.pop("init")
     settings["data"]["mix"] = [source.weight for source in config.data.mix]  # where they lie decides nothing

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from llmdata.storage.encoding import Encoding
-    from llmdata.train.model import Decoder
+    from llmdata.train.networks import Network
 
 MODEL, CHECKPOINTS, TOKENIZER = "model.json", "checkpoints", "tokenizer"
 
@@ -68,17 +68,18 @@ def generate(
     return complete(model, encoding, eot, prompts, sampling, stream)
 
 
-def load_model(run: Place, checkpoint: str = "last", device: str = "auto") -> tuple[Decoder, Encoding, int]:
+def load_model(run: Place, checkpoint: str = "last", device: str = "auto") -> tuple[Network, Encoding, int]:
     """The model in `run`, its encoding, and the id of its end-of-text token."""
     folder, found = find_checkpoint(run, checkpoint)
     from llmdata.storage.encoding import load_encoding
     from llmdata.train.checkpoint import read_tensors
-    from llmdata.train.config import ModelConfig
+    from llmdata.train.config import MLPConfig, ModelConfig
     from llmdata.train.device import choose_device
-    from llmdata.train.model import Decoder
+    from llmdata.train.networks import build
 
     about = (folder / MODEL).read_json()
-    model = Decoder(ModelConfig.model_validate(about["model"]), about["vocab_size"])
+    kind = MLPConfig if about["model"].get("kind") == "mlp" else ModelConfig
+    model = build(kind.model_validate(about["model"]), about["vocab_size"])
     model.load_state_dict(read_tensors(found / "model.safetensors"))
     encoding = load_encoding(folder / TOKENIZER)
     return model.to(choose_device(device)).eval(), encoding, about["eot"]
@@ -111,7 +112,7 @@ def find_checkpoint(run: Place, checkpoint: str = "last") -> tuple[Place, Place]
 
 
 def complete(
-    model: Decoder,
+    model: Network,
     encoding: Encoding,
     eot: int,
     prompts: Sequence[str],
@@ -133,7 +134,7 @@ def complete(
 
 
 def continue_ids(
-    model: Decoder,
+    model: Network,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     eot: int | None,
