@@ -64,6 +64,17 @@ def outlive(payload: dict[str, str]) -> str:
     return payload["name"]
 
 
+def kill_the_fork_server(marker: str) -> str:
+    """Once, whichever task comes first; this worker dies with it."""
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        return "done"
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+    return "survived"
+
+
 def fail(payload: str) -> None:
     raise InputError(f"cannot read {payload}")
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,27 @@ def test_a_worker_killed_while_it_has_nothing_to_do_costs_nothing(tmp_path: Path
     files = {"left": str(tmp_path / "left"), "marker": str(tmp_path / "marker")}
     tasks = [Task(name, {"name": name, **files}) for name in ("first", "second")]
     assert run_tasks(tasks, functions.outlive, Session(workers=2), stage="walk") == ["first", "second"]
+
+
+def test_the_fork_server_killed_from_outside_costs_nothing(tmp_path: Path) -> None:
+    tasks = [Task(f"t{n}", str(tmp_path / "marker")) for n in range(4)]
+    assert run_tasks(tasks, functions.kill_the_fork_server, Session(workers=2), stage="walk") == ["done"] * 4
+
+
+def test_a_worker_killed_before_its_first_task_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = ForkServerProcess.start, []
+
+    def start_and_kill_the_first(process: ForkServerProcess) -> None:
+        start(process)
+        started.append(process.pid)
+        if len(started) == 1:
+            process.kill()
+            process.join()
+
+    monkeypatch.setattr(ForkServerProcess, "start", start_and_kill_the_first)
+    (result,) = run_tasks([Task("t", {"items": ["ok"]})], functions.walk, Session(), stage="walk")
+    assert result["lost"] == {}
+    assert len(started) == 2
 
 
 def test_an_error_of_ours_arrives_as_it_was_raised() -> None:

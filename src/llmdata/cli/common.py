@@ -9,13 +9,14 @@ import re
 import select
 import sys
 import time
+import traceback as tracebacks
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmdata.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNHEARD, ConfigError, InputError, LlmdataError
+from llmdata.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNHEARD, ConfigError, LlmdataError
 
 if TYPE_CHECKING:
     from llmdata.cli.progress import BarProgress, LineProgress
@@ -167,13 +168,26 @@ def ends_well(json: bool = False) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _unheard():
             raise typer.Exit(EXIT_UNHEARD) from None
-        _fail(json, str(InputError(f"{error.filename or 'system'}: {error.strerror or error}")), EXIT_FAILED)
+        logging.getLogger("llmdata").info("error of the system", exc_info=True)
+        _fail(json, f"{error.filename or _where(error)}: {error.strerror or error}", EXIT_FAILED)
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        # A defect. People get one line that they can report; -v shows where it happened.
+        # A defect. People get one line that they can report; -v shows how it came there.
         logging.getLogger("llmdata").info("unexpected error", exc_info=True)
-        _fail(json, f"unexpected {type(error).__name__}: {error} (a defect of llmdata; -v shows where)", EXIT_FAILED)
+        message = f"{_where(error)}: unexpected {type(error).__name__}: {error} (a defect of llmdata; -v shows all)"
+        _fail(json, message, EXIT_FAILED)
+
+
+def _where(error: BaseException) -> str:
+    """The last line of llmdata's own that `error` passed, as llmdata/MODULE.py:LINE."""
+    package = os.path.dirname(os.path.dirname(__file__))
+    lines = [
+        f"{os.path.relpath(frame.f_code.co_filename, os.path.dirname(package))}:{number}"
+        for frame, number in tracebacks.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename.startswith(package)
+    ]
+    return lines[-1]
 
 
 def _unheard() -> bool:

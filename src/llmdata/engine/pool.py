@@ -96,14 +96,14 @@ class _Worker:
         try:
             with deaf_children():
                 self.process.start()
-        except (OSError, EOFError):
+            self._stat = psutil.Process(self.process.pid)
+        except (OSError, EOFError, psutil.NoSuchProcess):
             self.pipe.close()
             raise
         finally:
             theirs.close()
         self.job: _Job | None = None
         self.seen_cpu = (0.0, time.monotonic())
-        self._stat = psutil.Process(self.process.pid)
 
     def give(self, job: _Job) -> None:
         self.job = job
@@ -319,9 +319,9 @@ def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
         for _ in range(ATTEMPTS):
             try:
                 return _Worker(context, function)
-            except (OSError, EOFError) as error:
-                # It was killed a moment ago, by a kernel short of memory, say; the next try starts another.
-                log.info("the fork server died: %s", error)
+            except (OSError, EOFError, psutil.NoSuchProcess) as error:
+                # Either was killed a moment ago, by a kernel short of memory, say; the next try starts another.
+                log.info("the fork server or a new worker died: %s", error)
                 time.sleep(POLL)
     raise LlmdataError("no worker process can be started; if the machine is out of memory, use fewer --workers")
 
