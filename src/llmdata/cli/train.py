@@ -44,18 +44,27 @@ def train(
       llmdata train tokens -o tuned --init demo-hf --steps 200
     """
     with command(json=json, verbose=verbose, max_time=max_time) as (session, console):
+        import os
+        from contextlib import nullcontext
         from dataclasses import asdict
 
+        from llmdata.engine.session import Silent
         from llmdata.storage.lock import locked
         from llmdata.storage.place import Place
         from llmdata.train import train as run
+        from llmdata.train.parallel import Ranks, joined
 
         config = load_config(model, steps, settings or [])
         if init is not None:
             config = config.model_copy(update={"init": init})
         place = Place.of(out)
-        with locked(place, "train"):
-            result = run(Place.of(tokens), place, config, session, rerun=rerun)
+        ranks = Ranks.of(os.environ)
+        if not ranks.first:
+            session.progress = Silent()
+        with joined(ranks, config.device), locked(place, "train") if ranks.first else nullcontext():
+            result = run(Place.of(tokens), place, config, session, rerun=rerun, ranks=ranks)
+        if not ranks.first:
+            return
         if not result.fresh:
             session.progress.note(f"{place}: finished before, nothing to do")
         measured = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"

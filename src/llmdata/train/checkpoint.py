@@ -53,9 +53,12 @@ class Writer:
     def save(
         self, step: int, state: Mapping[str, Any], model: Mapping[str, Tensor], optim: Mapping[str, Tensor]
     ) -> None:
-        """Write `step-NNNNNN`. What went wrong with the one before is raised here, or by `wait`."""
+        """Write `step-NNNNNN` of tensors on the CPU that nobody changes any more.
+
+        What went wrong with the one before is raised here, or by `wait`.
+        """
         self.wait()
-        files = {"model.safetensors": _copies(model), "optimizer.safetensors": _copies(optim)}
+        files = {"model.safetensors": model, "optimizer.safetensors": optim}
         self._pending = self._pool.submit(self._write, step, dict(state), files)
 
     def wait(self) -> None:
@@ -67,7 +70,7 @@ class Writer:
     def close(self) -> None:
         self._pool.shutdown(wait=True)
 
-    def _write(self, step: int, state: dict[str, Any], files: dict[str, dict[str, Tensor]]) -> None:
+    def _write(self, step: int, state: dict[str, Any], files: Mapping[str, Mapping[str, Tensor]]) -> None:
         final = self.folder / f"step-{step:06d}"
         _discard(final)
         for name, tensors in files.items():
@@ -136,10 +139,6 @@ def write_safetensors(place: Place, tensors: Mapping[str, Tensor], facts: Mappin
         for _, tensor in sorted(tensors.items()):
             if tensor.numel():
                 stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def _discard(checkpoint: Place) -> None:

@@ -274,6 +274,9 @@ class TrainConfig(Section):
     """Keep the checkpoint with the lowest validation loss too."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """auto: the GPU if there is one."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Of several processes by torchrun, each has the whole model (ddp) or a share of its state (fsdp). auto: fsdp where
+    weights, gradients and moments with the activations of one sequence do not fit one GPU."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products (weights stay float32). auto: bfloat16 on a GPU, float32 on the CPU."""
     compile: bool | Literal["auto"] = "auto"

@@ -50,6 +50,8 @@ class TokenText:
 
     def windows(self, starts: Sequence[int] | Ids, length: int) -> Ids:
         """(len(starts), length): one window a row. Raises InputError at a token that the vocabulary does not have."""
+        if not len(starts):
+            return np.empty((0, length), dtype=np.int64)
         rows = np.stack([self.read(int(start), length) for start in starts])
         if not 0 <= rows.min() <= rows.max() < self._vocab_size:
             wrong = int(rows[(rows < 0) | (rows >= self._vocab_size)][0])
@@ -86,8 +88,11 @@ class Windows:
             )
         self.text, self.context, self.position = text, context, position
 
-    def take(self, count: int) -> Ids:
-        """The next `count` windows, (count, context + 1); `position` moves past them."""
+    def take(self, count: int, wanted: npt.NDArray[np.bool_] | None = None) -> Ids:
+        """The next `count` windows, (count, context + 1), or those of them that are `wanted`.
+
+        `position` moves past them all.
+        """
         starts: list[int] = []
         while len(starts) < count:
             offset, there = self._epoch()
@@ -100,7 +105,8 @@ class Windows:
                 self.position.epoch += 1
                 self.position.tokens = 0
         self.position.windows += count
-        return self.text.windows(starts, self.context + 1)
+        chosen = np.array(starts) if wanted is None else np.array(starts)[wanted]
+        return self.text.windows(chosen, self.context + 1)
 
     def _seed(self) -> int:
         return int(_mix(np.array([self.position.seed * 0x10001 + self.position.epoch], dtype=np.uint64))[0])
@@ -116,11 +122,20 @@ class Batches:
     """Endless batches (sequences, context + 1) from one source, or from several in proportion to their weights.
 
     Each row comes from the source that is furthest behind its share, so that the mixture is exact at every moment and
-    follows from the positions alone. A thread reads the next batch while the last one is at work.
+    follows from the positions alone. A thread reads the next batch while the last one is at work. With `share`, only
+    those rows of each batch are read.
     """
 
-    def __init__(self, sources: Sequence[Windows], sequences: int, weights: Sequence[float] = (1.0,)) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Windows],
+        sequences: int,
+        weights: Sequence[float] = (1.0,),
+        share: slice = slice(None),
+    ) -> None:
         self._sources, self._sequences = sources, sequences
+        self._mine = np.zeros(sequences, dtype=bool)
+        self._mine[share] = True
         self._shares = [weight / sum(weights) for weight in weights]
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._next: Future[tuple[Ids, list[Position]]] | None = None
@@ -146,11 +161,11 @@ class Batches:
 
     def _read(self) -> tuple[Ids, list[Position]]:
         turns = self._turns()
-        batch = np.empty((self._sequences, self._sources[0].context + 1), dtype=np.int64)
+        batch = np.empty((int(self._mine.sum()), self._sources[0].context + 1), dtype=np.int64)
         for number, source in enumerate(self._sources):
             rows = turns == number
             if rows.any():
-                batch[rows] = source.take(int(rows.sum()))
+                batch[rows[self._mine]] = source.take(int(rows.sum()), self._mine[rows])
         return batch, self._positions()
 
     def _turns(self) -> npt.NDArray[np.int64]:

@@ -11,13 +11,27 @@ import torch
 from llmdata.errors import ConfigError
 from llmdata.train.config import TrainConfig
 from llmdata.train.gpus import find_gpu
+from llmdata.train.parallel import ALONE, Ranks
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that `name` (auto, cpu, cuda, cuda:N) means here; raises ConfigError if it is not there."""
+def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+    """The device that `name` (auto, cpu, cuda, cuda:N) means here; raises ConfigError if it is not there.
+
+    Of several ranks each has a GPU of its own.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and ranks.size > 1:
+        if ":" in name:
+            raise ConfigError(f"device {name}: each of {ranks.size} ranks takes a GPU of its own; give cuda or auto")
+        count = torch.cuda.device_count()
+        if ranks.here > count > 0:
+            raise ConfigError(
+                f"{ranks.here} ranks on this machine, but {count} GPUs that PyTorch can use: --nproc-per-node is at "
+                "most that"
+            )
+        device = torch.device("cuda", ranks.local)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {name}: there are {torch.cuda.device_count()} GPUs that PyTorch can use here")
     return device

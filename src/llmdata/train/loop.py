@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llmdata.engine.session import Session
-from llmdata.errors import LlmdataError
+from llmdata.errors import ConfigError, LlmdataError
 from llmdata.storage.encoding import Encoding, load_encoding
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import TOKENIZER as TOKENS_TOKENIZER
@@ -38,10 +38,12 @@ from llmdata.train.hf import load_hf
 from llmdata.train.metrics import Log, loss_curve, read_lines
 from llmdata.train.model import Decoder, cross_entropy
 from llmdata.train.networks import Network, build
-from llmdata.train.optim import Optimizer, learning_rate
+from llmdata.train.optim import Flat, Layout, Optimizer, learning_rate
+from llmdata.train.parallel import ALONE, Ranks
 from llmdata.train.replicas import Replicas
 from llmdata.train.run import CURVE, METRICS, SAMPLES, TrainResult
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER, Sampling, complete
+from llmdata.train.sharded import Sharded, initialise_shards, shard, sharded_micro_batch, wants_sharding
 from llmdata.train.trackers import Tracker, trackers
 
 FLUSH = 16
@@ -54,8 +56,16 @@ class Trainer:
     """One run. `run` is its only use from outside."""
 
     def __init__(
-        self, tokens: Place, index: TokenIndex, out: Place, config: TrainConfig, session: Session, threads: int
+        self,
+        tokens: Place,
+        index: TokenIndex,
+        out: Place,
+        config: TrainConfig,
+        session: Session,
+        threads: int,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.index, self.out, self.config, self.session, self.threads = index, out, config, session, threads
         self.steps = config.steps
         shape = config.shape
@@ -63,7 +73,15 @@ class Trainer:
         self.shape = shape
         self.context = shape.context
         self.sequences = config.data.batch_tokens // self.context
-        self.device = choose_device(config.device)
+        self.device = choose_device(config.device, ranks)
+        if self.sequences < ranks.size:
+            raise ConfigError(
+                f"a batch of {self.sequences} sequences (train.data.batch_tokens / context) for {ranks.size} ranks: "
+                "start fewer, or raise batch_tokens"
+            )
+        vocabulary = check_vocabulary(index, shape.vocab_size)
+        memory = torch.cuda.get_device_properties(self.device).total_memory if self.device.type == "cuda" else math.inf
+        self.sharded = wants_sharding(config, vocabulary, memory, ranks)
         self.encoding = self._own_tokenizer(tokens)
         self.val = TokenText.of(tokens, index, "val")
         sources = [
@@ -71,21 +89,28 @@ class Trainer:
             for number, (folder, other) in enumerate(load_sources(tokens, index, config.data.mix))
         ]
         weights = [config.data.weight, *(source.weight for source in config.data.mix)]
-        self.batches = Batches(sources, self.sequences, weights)
-        self.model = self._build()
+        share = ranks.share(self.sequences)
+        self.batches = Batches(sources, self.sequences, weights, share)
+        self.share: int = share.stop - share.start  # sequences of each batch that are this rank's
+        self.model = self._build(vocabulary)
         self.flops = self.model.training_flops()
-        self.peak = config.peak_flops or peak_flops(self.device)
-        self.optimizer = Optimizer(self.model, config.optim, config.loop.spike)
+        peak = config.peak_flops or peak_flops(self.device)
+        self.peak = peak and peak * ranks.size
+        muon = config.optim.name == "muon"
+        self.layout: Layout = (
+            Sharded(cast(Decoder, self.model), muon, ranks) if self.sharded else Flat(self.model, muon, ranks)
+        )
+        self.optimizer = Optimizer(self.layout, config.optim, config.loop.spike)
         self.forward = self.model  # a micro-batch is looked for before it is compiled for
         self.replicas: Replicas | None = None
-        self.micro = self._micro_batch()
+        self.micro = self._micro_batch(vocabulary, memory)
         if wants_compile(config, self.device):
             if isinstance(self.model, Decoder):
                 self.model.flexible = self.device.type == "cuda"  # on a CPU it has no backward pass
             self.forward = cast(Network, torch.compile(self.model, dynamic=False))
-        elif self.device.type == "cpu" and threads > 1 and not shape.dropout:
+        elif isinstance(self.layout, Flat) and self.device.type == "cpu" and threads > 1 and not shape.dropout:
             # With dropout, the threads would draw from one generator in whatever order they come.
-            self.replicas = Replicas(self.model, self.optimizer.gradient, threads, self.sequences)
+            self.replicas = Replicas(self.model, self.layout.gradient, threads, self.share)
         self.eot = index.eot if config.data.mask_documents else None
 
         self.step = 0
@@ -97,25 +122,28 @@ class Trainer:
         self.measured: dict[str, float] = {}  # the last validation
         self.pending: list[tuple[dict[str, Any], Tensor]] = []
         self.trackers: list[Tracker] = []
+        self.writer: checkpoints.Writer | None = None  # on the first rank
 
     def run(self) -> TrainResult:
         with reproducible(self.threads):
-            self.writer = checkpoints.Writer(
-                (self.out / CHECKPOINTS).mkdir(), self.config.keep_last, self.config.keep_best
-            )
+            if self.ranks.first:
+                folder = (self.out / CHECKPOINTS).mkdir()
+                self.writer = checkpoints.Writer(folder, self.config.keep_last, self.config.keep_best)
             try:
                 self._resume()
                 settings = self.config.model_dump(mode="json")
-                self.trackers = trackers(self.config.track, self.out, self.step, settings)
+                if self.ranks.first:
+                    self.trackers = trackers(self.config.track, self.out, self.step, settings)
                 self.session.progress.start("train", self.steps, "steps")
                 self.session.progress.advance("train", self.step)
                 self._loop()
-                self.writer.wait()
+                self._wait()
             finally:
-                self.writer.close()
+                if self.writer is not None:
+                    self.writer.close()
                 for tracker in self.trackers:
                     tracker.close()
-        return self._finish()
+        return self.ranks.on_first(self._finish)
 
     # -- the loop
 
@@ -129,10 +157,12 @@ class Trainer:
         sample_every = self.config.sample_every or max(1, self.steps // 20)
         save_every = self.config.checkpoint_every or max(1, self.steps // 10)
         while self.step < self.steps:
+            self.ranks.agree(self.session.stop)
             if self.session.stop.wanted:
                 if not self._flush():
                     self._save()
-                self.writer.wait()
+                self._wait()
+                self.ranks.meet()  # `torchrun` kills the others where one has left
                 self.session.stop.check()
             self._train_step()
             last = self.step == self.steps
@@ -151,8 +181,10 @@ class Trainer:
         began = time.perf_counter()
         lr = learning_rate(self.config.optim, self.step, self.steps)
         if self.shape.dropout:
-            torch.manual_seed(self.config.seed * 0x1_0000_0001 + self.step + 1)
-        loss = self._gradient(self._next_batch())
+            torch.manual_seed(self.config.seed * 0x1_0000_0001 + self.step + 1 + (self.ranks.rank << 48))
+        loss = self.ranks.sum(self._gradient(self._next_batch()))
+        if isinstance(self.layout, Flat):
+            self.ranks.sum(self.layout.gradient)
         stats = self.optimizer.step(lr, loss)
         self.step += 1
         self.seconds += time.perf_counter() - began
@@ -167,22 +199,25 @@ class Trainer:
                 return batch
 
     def _gradient(self, batch: Ids) -> Tensor:
-        """Add the gradient of the mean loss over `batch` to the optimiser's; returns that loss, still on the device."""
+        """Add the gradient of the mean loss over the batch, as far as it is of this rank's rows of it, `batch`.
+
+        Returns what they add to that loss, still on the device.
+        """
         tokens = torch.from_numpy(batch)
         if self.device.type == "cuda":
             tokens = tokens.pin_memory().to(self.device, non_blocking=True)
         self.model.train()
         if self.replicas is None:
-            return self._add_gradient(self.forward, tokens, len(tokens))
-        return self.replicas.add_gradient(tokens, lambda model, share: self._add_gradient(model, share, len(tokens)))
+            return self._add_gradient(self.forward, tokens)
+        return self.replicas.add_gradient(tokens, self._add_gradient)
 
-    def _add_gradient(self, model: Network, tokens: Tensor, of: int) -> Tensor:
-        """Add the gradient of these sequences, out of `of` in the batch, one micro-batch after the other."""
+    def _add_gradient(self, model: Network, tokens: Tensor) -> Tensor:
+        """Add the gradient of these sequences of the batch, one micro-batch after the other."""
         total = torch.zeros((), device=self.device)
         for start in range(0, len(tokens), self.micro):
             part = tokens[start : start + self.micro]
             with autocast(self.device, self.config.dtype), attention_kernels(self.device):
-                loss = self._loss(model, part) * (len(part) / of)
+                loss = self._loss(model, part) * (len(part) / self.sequences)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
@@ -239,7 +274,8 @@ class Trainer:
         return False
 
     def _record(self, lines: list[dict[str, Any]]) -> None:
-        self.metrics.append(lines)
+        if self.ranks.first:
+            self.metrics.append(lines)
         for tracker in self.trackers:
             for line in lines:
                 tracker.log(line)
@@ -266,7 +302,7 @@ class Trainer:
                 "Lower train.optim.lr."
             )
         self.passed_over[batch] = step
-        self.writer.wait()
+        self._wait()
         done = self.step
         self._resume()
         self.session.progress.note(f"{what}: back to step {self.step}, passing over batch {batch}")
@@ -281,28 +317,33 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         count = 0
         with torch.no_grad(), autocast(self.device, self.config.dtype):
-            for batch in evaluation_windows(self.val, self.context, self.config.eval_tokens, self._eval_sequences()):
-                tokens = torch.from_numpy(batch).to(self.device)
-                targets = tokens[:, 1:].numel()
-                total += self._loss(self.model, tokens) * targets
+            sequences = max(1, 8192 // self.context) * self.ranks.size
+            for batch in evaluation_windows(self.val, self.context, self.config.eval_tokens, sequences):
+                mine = batch[self.ranks.share(len(batch))]
+                targets = mine[:, 1:].size
+                # Sharded, each takes part in every forward pass, even where no row is left for it.
+                if targets or self.sharded:
+                    tokens = torch.from_numpy(mine if targets else batch[:1]).to(self.device)
+                    total += self._loss(self.model, tokens) * targets
                 count += targets
-        loss = total.item() / count
+        loss = self.ranks.sum(total).item() / self.ranks.sum(torch.tensor(count)).item()
         self.measured = {"val_loss": loss, "val_perplexity": math.exp(min(loss, 700))}
         if split.bytes:
             self.measured["bits_per_byte"] = loss / math.log(2) * split.tokens / split.bytes
         return self.measured
 
-    def _eval_sequences(self) -> int:
-        return max(1, 8192 // self.context)
-
     def _sample(self) -> None:
         prompts = self.config.sample_prompts
         if not self.config.sample_tokens or not prompts:
             return
+        if not self.ranks.first and not self.sharded:
+            return  # sharded, all take part in each forward pass
         sampling = Sampling(self.config.sample_tokens, self.config.sample_temperature, seed=self.config.seed)
         self.model.eval()
         with autocast(self.device, self.config.dtype):
             texts = complete(self.model, self.encoding, self.index.eot, prompts, sampling)
+        if not self.ranks.first:
+            return
         self.samples.append(
             [{"step": self.step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
         )
@@ -332,22 +373,27 @@ class Trainer:
         encoding = load_encoding(source)
         if encoding.digest != self.index.tokenizer_digest:
             raise LlmdataError(f"{source}: not the tokenizer that index.json names; make the tokens again with --rerun")
-        for file in source.walk():
+        for file in source.walk() if self.ranks.first else ():
             (self.out / TOKENIZER / file.name).write_bytes(file.read_bytes())
         return encoding
 
-    def _build(self) -> Network:
-        vocabulary = check_vocabulary(self.index, self.shape.vocab_size)
+    def _build(self, vocabulary: int) -> Network:
         with torch.device("meta"):
             model = build(self.shape, vocabulary)
+        if self.sharded:
+            shard(cast(Decoder, model), self.device.type, self.ranks)
         model.to_empty(device=self.device)
         if isinstance(model, Decoder):
             model.reset_rope()
             model.recompute = self.config.recompute
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
-        model.initialise(generator)
-        if self.config.init is not None:
-            model.load_state_dict(load_hf(Place.of(self.config.init))[2])
+        values = load_hf(Place.of(self.config.init))[2] if self.config.init is not None else None
+        if self.sharded:
+            initialise_shards(cast(Decoder, model), generator, values)
+        elif values is not None:
+            model.load_state_dict(values)
+        else:
+            model.initialise(generator)
         self.parameters = model.parameter_count()
         about = {
             "preset": self.config.model if isinstance(self.config.model, str) else None,
@@ -357,22 +403,26 @@ class Trainer:
             "tokenizer_digest": self.index.tokenizer_digest,
             "model": self.shape.model_dump(mode="json"),
         }
-        (self.out / MODEL).write_json(about)
+        if self.ranks.first:
+            (self.out / MODEL).write_json(about)
         return model
 
-    def _micro_batch(self) -> int:
+    def _micro_batch(self, vocabulary: int, memory: float) -> int:
         """Sequences a forward pass: as told; on a CPU what keeps activations near the caches; on a GPU what fits."""
         given = self.config.data.micro_batch
-        if given != "auto":
-            return min(given, self.sequences)
+        if isinstance(given, int):
+            return min(given, self.share)
         if self.device.type == "cpu":
-            return min(self.sequences, max(1, 8192 // self.context))
-        micro = self.sequences
+            return min(self.share, max(1, 8192 // self.context))
+        if self.sharded:
+            fits = sharded_micro_batch(self.config, vocabulary, memory, self.ranks)
+            return self.ranks.least(min(self.share, fits))
+        micro = self.share
         while True:
             try:
                 self.micro, self.eot = micro, None
                 self._gradient(np.zeros((micro, self.context + 1), dtype=np.int64))
-                self.optimizer.gradient.zero_()
+                self.layout.clear()
             except torch.cuda.OutOfMemoryError:
                 if micro == 1:
                     raise LlmdataError(
@@ -380,9 +430,9 @@ class Trainer:
                         "model or context"
                     ) from None
             else:
-                return micro
+                return self.ranks.least(micro)
             micro = -(-micro // 2)
-            self.optimizer.gradient.zero_()
+            self.layout.clear()
             torch.cuda.empty_cache()
 
     def _save(self) -> None:
@@ -399,29 +449,45 @@ class Trainer:
             "bad_in_a_row": self.bad_in_a_row,
             "micro_batch": self.micro,
             "threads": self.threads,
+            "ranks": self.ranks.size,
             "seconds": self.seconds,
         }
-        self.writer.save(self.step, state, self.model.state_dict(), self.optimizer.tensors())
+        self._wait()  # before there is another copy of it all
+        model, optimizer = self.layout.weights(), self.optimizer.tensors()
+        if self.writer is not None:
+            self.writer.save(self.step, state, model, optimizer)
+
+    def _wait(self) -> None:
+        """Until the last checkpoint is on disk."""
+        if self.writer is not None:
+            self.writer.wait()
 
     def _resume(self) -> None:
         """Take up the last checkpoint, if there is one, and cut the records back to it."""
-        found = checkpoints.checkpoints(self.out / CHECKPOINTS)
-        if found:
-            state = checkpoints.read_state(found[-1])
-            model = checkpoints.read_tensors(found[-1] / "model.safetensors")
-            with torch.no_grad():
-                for name, tensor in self.model.state_dict().items():
-                    tensor.copy_(model[name])
-            self.optimizer.load(checkpoints.read_tensors(found[-1] / "optimizer.safetensors"))
+        tensors: dict[str, dict[str, Tensor]] = {}  # on the first rank, which alone has to see the folder
+
+        def read() -> dict[str, Any] | None:
+            found = checkpoints.checkpoints(self.out / CHECKPOINTS)
+            if not found:
+                return None
+            for part in ("model", "optimizer"):
+                tensors[part] = checkpoints.read_tensors(found[-1] / f"{part}.safetensors")
+            return checkpoints.read_state(found[-1])
+
+        state = self.ranks.on_first(read)
+        if state is not None:
+            self.layout.set_weights(tensors.get("model"))
+            self.optimizer.load(tensors.get("optimizer"))
             self.step, self.seconds, self.drawn = state["step"], state["seconds"], state["drawn"]
             self.passed_over |= dict(state["passed_over"])
             self.bad_in_a_row = state["bad_in_a_row"]
             self.measured = state["measured"]
             self.batches.seek([Position(**position) for position in state["data"]])
         self.pending = []
-        self.optimizer.gradient.zero_()
-        step = self.step if found else -1
-        self.metrics, self.samples = Log(self.out / METRICS, step), Log(self.out / SAMPLES, step)
+        self.layout.clear()
+        step = self.step if state is not None else -1
+        if self.ranks.first:
+            self.metrics, self.samples = Log(self.out / METRICS, step), Log(self.out / SAMPLES, step)
 
     def _finish(self) -> TrainResult:
         lines, samples = list(read_lines(self.out / METRICS)), list(read_lines(self.out / SAMPLES))

@@ -149,13 +149,17 @@ class Decoder(nn.Module):
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """GPT-2's: normal with standard deviation 0.02, and less by √(2 layers) where a branch joins the stream."""
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                std = 0.02 / math.sqrt(2 * self.config.layers) if name.endswith("out.weight") else 0.02
-                parameter.normal_(0.0, std, generator=generator)
-            elif name.endswith("bias"):
-                parameter.zero_()
-            else:
-                parameter.fill_(1.0)
+            self.fill(name, parameter, generator)
+
+    def fill(self, name: str, values: Tensor, generator: torch.Generator | None = None) -> None:
+        """Initial values of the parameter `name`, into `values`."""
+        if values.ndim == 2:
+            std = 0.02 / math.sqrt(2 * self.config.layers) if name.endswith("out.weight") else 0.02
+            values.normal_(0.0, std, generator=generator)
+        elif name.endswith("bias"):
+            values.zero_()
+        else:
+            values.fill_(1.0)
 
     def reset_rope(self) -> None:
         """Fill the table of rotary positions in again, after the model was made without memory (on `meta`)."""

@@ -1,20 +1,22 @@
-"""The optimiser: AdamW, or Muon for the matrices inside the blocks, over flat buffers; and learning-rate schedules.
+"""The optimiser: AdamW, or Muon for the matrices inside the blocks; and learning-rate schedules.
 
-All parameters lie in one buffer, and so do their gradients and moments. So zeroing, the norm of the gradient and the
-update are one call each instead of one a parameter, and sharing gradients between machines would be one call too.
+Where parameters lie is a layout's business: `Flat`, whole on every rank, or `llmdata.train.sharded.Sharded`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from llmdata.train.config import OptimConfig
+from llmdata.train.parallel import ALONE, Ranks
 
 ALIGNMENT = 64  # elements: every parameter starts on a cache line, and where kernels with wide loads want it
+GROUPS = ("decayed", "plain", "muon")
 
 
 def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
@@ -32,58 +34,142 @@ def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
     return config.lr * (config.final_lr + (1 - config.final_lr) * share)
 
 
+class Layout(Protocol):
+    """Where the parameters that this process updates lie, by what updates them: `pieces` with their gradients.
+
+    Groups are `decayed` (AdamW with weight decay), `plain` (AdamW without) and `muon`. In a checkpoint each is one flat
+    tensor, parameter behind parameter on multiples of ALIGNMENT, whatever the layout: any of them reads any other's.
+    Methods that gather or scatter are called on all ranks.
+    """
+
+    ranks: Ranks
+    pieces: dict[str, list[nn.Parameter]]
+
+    def norm(self) -> Tensor:
+        """The norm of the whole gradient; the pieces' gradients are in place from here on."""
+
+    def clear(self) -> None:
+        """Set the gradient to zero."""
+
+    def matrices(self, updates: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Muon's parameters as (n, rows, columns) of `updates`, which lie as its pieces do, and what each is for."""
+
+    def part(self, matrix: Tensor) -> Tensor:
+        """What this process holds of a matrix of `matrices`."""
+
+    def gather(self, group: str, values: list[Tensor]) -> Tensor:
+        """The flat tensor of `values`, which lie as the group's pieces do: a copy on the CPU, on the first rank."""
+
+    def scatter(self, group: str, flat: Tensor | None, values: list[Tensor]) -> None:
+        """What `gather` gave, back into `values`; `flat` is given on the first rank."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's parameters: copies on the CPU, on the first rank."""
+
+    def set_weights(self, tensors: Mapping[str, Tensor] | None) -> None:
+        """What `weights` gave, back into the model; given on the first rank."""
+
+
+class Flat:
+    """All parameters in one buffer, and their gradients in another, on every rank.
+
+    Zeroing, the norm, the update, and summing the gradient over ranks are a call each instead of one a parameter.
+    """
+
+    def __init__(self, model: nn.Module, muon: bool, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
+        self.named = dict(model.named_parameters())
+        groups = grouped(self.named, muon)
+        ordered = [parameter for group in groups.values() for parameter in group]
+        device = ordered[0].device
+        size = sum(map(room, ordered))
+        self.values = torch.zeros(size, device=device)
+        self.gradient = torch.zeros(size, device=device)
+        self.pieces: dict[str, list[nn.Parameter]] = {}
+        self._muon = groups["muon"]
+        end = 0
+        for name, parameters in groups.items():
+            begin = end
+            for parameter in parameters:
+                span = slice(end, end + parameter.numel())
+                self.values[span] = parameter.detach().reshape(-1)
+                parameter.data = self.values[span].view_as(parameter)
+                parameter.grad = self.gradient[span].view_as(parameter)
+                end += room(parameter)
+            self.pieces[name] = [nn.Parameter(self.values[begin:end])] if parameters else []
+            for piece in self.pieces[name]:
+                piece.grad = self.gradient[begin:end]
+
+    def norm(self) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(self.gradient)
+        return norm
+
+    def clear(self) -> None:
+        self.gradient.zero_()
+
+    def matrices(self, updates: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        groups: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+        offset = 0
+        for parameter in self._muon:
+            matrix = updates[0][offset : offset + parameter.numel()].view_as(parameter)
+            groups.setdefault(tuple(matrix.shape), []).append((matrix, parameter))
+            offset += room(parameter)
+        for members in groups.values():
+            yield torch.stack([matrix for matrix, _ in members]), [parameter for _, parameter in members]
+
+    def part(self, matrix: Tensor) -> Tensor:
+        return matrix
+
+    def gather(self, group: str, values: list[Tensor]) -> Tensor:
+        return _copy(values[0]) if values and self.ranks.first else torch.empty(0)
+
+    def scatter(self, group: str, flat: Tensor | None, values: list[Tensor]) -> None:
+        for value in values:
+            if flat is not None:
+                value.copy_(flat)
+            self.ranks.as_first(value)
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: _copy(parameter) for name, parameter in self.named.items()} if self.ranks.first else {}
+
+    @torch.no_grad()
+    def set_weights(self, tensors: Mapping[str, Tensor] | None) -> None:
+        if tensors is not None:
+            for name, parameter in self.named.items():
+                parameter.copy_(tensors[name])
+        self.ranks.as_first(self.values)
+
+
 class Optimizer:
-    """Holds the model's parameters in flat buffers and updates them.
+    """Updates the parameters of a layout.
 
     An update whose gradient is not finite, or whose loss is a spike, is left out; the device decides, nobody waits.
     """
 
-    def __init__(self, model: nn.Module, config: OptimConfig, spike: float = 0.0) -> None:
-        self.config, self.spike = config, spike
-        named = list(model.named_parameters())
-        muon = [(n, p) for n, p in named if config.name == "muon" and n.startswith("blocks.") and p.ndim == 2]
-        rest = [(n, p) for n, p in named if not any(p is q for _, q in muon)]
-        decayed = [p for _, p in rest if p.ndim >= 2]
-        plain = [p for _, p in rest if p.ndim < 2]
-        ordered = [*decayed, *plain, *(p for _, p in muon)]
-        device = ordered[0].device
-        ends = _ends(ordered)
-        self.values = torch.zeros(ends[-1], device=device)
-        self.gradient = torch.zeros(ends[-1], device=device)
-        for parameter, end in zip(ordered, ends, strict=True):
-            start = end - _room(parameter)
-            span = slice(start, start + parameter.numel())
-            self.values[span] = parameter.detach().reshape(-1)
-            parameter.data = self.values[span].view_as(parameter)
-            parameter.grad = self.gradient[span].view_as(parameter)
-        first, second = sum(map(_room, decayed)), sum(map(_room, decayed)) + sum(map(_room, plain))
-        self._flat = [nn.Parameter(part) for part in (self.values[:first], self.values[first:second])]
-        for part, span in zip(self._flat, (slice(0, first), slice(first, second)), strict=True):
-            part.grad = self.gradient[span]
+    def __init__(self, layout: Layout, config: OptimConfig, spike: float = 0.0) -> None:
+        self.layout, self.config, self.spike = layout, config, spike
+        decayed, plain, self._muon = (layout.pieces[group] for group in GROUPS)
+        device = decayed[0].device
         self.adamw = torch.optim.AdamW(
-            [
-                {"params": [self._flat[0]], "weight_decay": config.weight_decay},
-                {"params": [self._flat[1]], "weight_decay": 0.0},
-            ],
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.lr,
             betas=config.betas,
             eps=config.eps,
             fused=True,
         )
-        for part in self._flat:
-            self.adamw.state[part] = {
+        for piece in (*decayed, *plain):
+            self.adamw.state[piece] = {
                 "step": torch.zeros((), device=device),
-                "exp_avg": torch.zeros_like(part.data),
-                "exp_avg_sq": torch.zeros_like(part.data),
+                "exp_avg": torch.zeros_like(piece.data),
+                "exp_avg_sq": torch.zeros_like(piece.data),
             }
-        self._muon = [p for _, p in muon]
-        self.momentum = torch.zeros(ends[-1] - second, device=device)
+        self.momentum = [torch.zeros_like(piece.data) for piece in self._muon]
         self.average = torch.zeros((), device=device)  # running average of the loss
         self.seen = torch.zeros((), device=device)
 
     def step(self, lr: float, loss: Tensor) -> Tensor:
         """Update with the gradients gathered, then clear them. Returns [loss, norm of the gradient, 1 if left out]."""
-        norm = torch.linalg.vector_norm(self.gradient)
+        norm = self.layout.norm()
         bad = ~torch.isfinite(norm + loss)
         if self.spike:
             bad |= (loss > self.average + self.spike) & (self.seen > 0)
@@ -98,40 +184,60 @@ class Optimizer:
         self.adamw.step()
         if self._muon:
             self._muon_step(lr, bad)
-        self.gradient.zero_()
+        self.layout.clear()
         return torch.stack([loss, norm, bad.float()])
 
     @torch.no_grad()
     def _muon_step(self, lr: float, bad: Tensor) -> None:
         """Muon (Jordan 2024), at the size of AdamW's updates so that both share a rate (arXiv 2502.16982, 2.2)."""
-        gradient = torch.where(bad, 0.0, self.gradient[-len(self.momentum) :])
-        self.momentum = torch.where(bad, self.momentum, self.momentum * self.config.momentum + gradient)
-        update = gradient + self.config.momentum * self.momentum
-        groups: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
-        offset = 0
-        for parameter in self._muon:
-            matrix = update[offset : offset + parameter.numel()].view_as(parameter)
-            groups.setdefault((matrix.shape[0], matrix.shape[1]), []).append((parameter, matrix))
-            offset += _room(parameter)
+        updates = []
+        for number, piece in enumerate(self._muon):
+            gradient = torch.where(bad, 0.0, cast(Tensor, piece.grad))
+            momentum = self.momentum[number]
+            momentum = torch.where(bad, momentum, momentum * self.config.momentum + gradient)
+            self.momentum[number] = momentum
+            updates.append(gradient + self.config.momentum * momentum)
         rate = torch.where(bad, 0.0, lr)
-        for (rows, columns), members in groups.items():
-            turned = orthogonalised(torch.stack([matrix for _, matrix in members]), self.config.newton_schulz)
-            for (parameter, _), direction in zip(members, turned, strict=True):
+        for matrices, parameters in self.layout.matrices(updates):
+            rows, columns = matrices.shape[1:]
+            turned = orthogonalised(matrices, self.config.newton_schulz)
+            for parameter, direction in zip(parameters, turned, strict=True):
                 parameter.mul_(1 - rate * self.config.weight_decay)
-                parameter.sub_(direction * (rate * 0.2 * math.sqrt(max(rows, columns))))
+                parameter.sub_(self.layout.part(direction) * (rate * 0.2 * math.sqrt(max(rows, columns))))
 
     def tensors(self) -> dict[str, Tensor]:
-        """All state but the parameters themselves, for a checkpoint."""
-        state = {"average": self.average, "seen": self.seen, "momentum": self.momentum}
-        for name, part in zip(("decayed", "plain"), self._flat, strict=True):
-            state |= {f"{name}.{key}": value for key, value in self.adamw.state[part].items()}
-        return state
+        """All state but the parameters themselves, for a checkpoint: copies on the CPU, on the first rank."""
+        state = {name: _copy(same[0]) for name, same in self._numbers().items()}
+        return state | {name: self.layout.gather(group, values) for name, (group, values) in self._moments().items()}
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` gave."""
-        for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
+    def load(self, tensors: Mapping[str, Tensor] | None) -> None:
+        """Take back what `tensors` gave; given on the first rank."""
+        for name, same in self._numbers().items():
+            if tensors is not None:
+                same[0].copy_(tensors[name])
+            self.layout.ranks.as_first(same[0])
+            for other in same[1:]:
+                other.copy_(same[0])
+        for name, (group, values) in self._moments().items():
+            self.layout.scatter(group, None if tensors is None else tensors[name], values)
+
+    def _numbers(self) -> dict[str, list[Tensor]]:
+        """State of one element, by its name in a checkpoint, with all tensors that hold the same."""
+        steps = {
+            f"{group}.step": [self.adamw.state[piece]["step"] for piece in self.layout.pieces[group]]
+            for group in ("decayed", "plain")
+        }
+        return {"average": [self.average], "seen": [self.seen]} | steps
+
+    def _moments(self) -> dict[str, tuple[str, list[Tensor]]]:
+        """State that lies as parameters do, by its name in a checkpoint, with the group of them."""
+        moments = {
+            f"{group}.{moment}": (group, [self.adamw.state[piece][moment] for piece in self.layout.pieces[group]])
+            for group in ("decayed", "plain")
+            for moment in ("exp_avg", "exp_avg_sq")
+        }
+        return moments | {"momentum": ("muon", self.momentum)}
 
 
 def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -151,13 +257,19 @@ def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
     return result
 
 
-def _room(parameter: Tensor) -> int:
+def grouped(named: Mapping[str, nn.Parameter], muon: bool) -> dict[str, list[nn.Parameter]]:
+    """The parameters by what updates them."""
+    groups: dict[str, list[nn.Parameter]] = {group: [] for group in GROUPS}
+    for name, parameter in named.items():
+        matrix = "muon" if muon and name.startswith("blocks.") and parameter.ndim == 2 else "decayed"
+        groups[matrix if parameter.ndim >= 2 else "plain"].append(parameter)
+    return groups
+
+
+def room(parameter: Tensor) -> int:
+    """Elements that a parameter takes up in a flat tensor."""
     return -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
 
 
-def _ends(parameters: Iterable[Tensor]) -> list[int]:
-    ends, end = [], 0
-    for parameter in parameters:
-        end += _room(parameter)
-        ends.append(end)
-    return ends
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)

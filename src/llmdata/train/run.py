@@ -15,6 +15,7 @@ from llmdata.storage import manifest
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.place import Place
 from llmdata.train.config import TrainConfig
+from llmdata.train.parallel import ALONE, Ranks
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ METRICS, SAMPLES, CURVE = "metrics.jsonl", "samples.jsonl", "loss.svg"
 _OURS = (CHECKPOINTS, METRICS, SAMPLES, CURVE, MODEL, TOKENIZER, "export", "tensorboard", "wandb")
 
 _FREE = (
-    "device", "compile", "recompute", "threads", "checkpoint_every", "keep_last", "keep_best", "peak_flops", "track"
+    "device", "parallel", "compile", "recompute", "threads", "checkpoint_every", "keep_last", "keep_best", "peak_flops",
+    "track",
 )  # fmt: skip
 """Settings that may change between two halves of a run: they decide how it is done, not what is computed."""
 
@@ -50,12 +52,14 @@ class TrainResult:
     """False if the run was finished before and nothing has been done."""
 
 
-def train(tokens: Place, out: Place, config: TrainConfig, session: Session, rerun: bool = False) -> TrainResult:
+def train(
+    tokens: Place, out: Place, config: TrainConfig, session: Session, rerun: bool = False, ranks: Ranks = ALONE
+) -> TrainResult:
     """Train a model on the tokens folder `tokens` into `out`, or go on where an earlier run stopped.
 
     Raises ChangedError if `out` was made with other settings or tokens (`rerun` starts anew), InputError if the tokens
     disagree with their index, and StoppedEarly after saving when the session wants to stop. Holding the lock of `out`
-    is up to the caller.
+    is up to the caller. Of several `ranks`, joined by the caller, the first alone reads and writes `out`.
     """
     from llmdata.storage.token_index import load_index
     from llmdata.train.data import load_sources
@@ -78,34 +82,23 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
     if config.data.mix:
         source["mix"] = [[shard.sha256 for shard in other.splits["train"].shards] for _, other in sources[1:]]
     fingerprint = manifest.digest({"settings": settings, "tokens": source})
-    manifest.check_stage(out, TASK)
-    finished, stamp = manifest.find(out, TASK), manifest.stamp_of(out)
-    if rerun and (stamp is None or stamp.get("fingerprint") != fingerprint):
-        _clear(out)
-        finished = stamp = None
-    if stamp is not None and stamp.get("fingerprint") != fingerprint:
-        raise ChangedError(
-            f"{out}: this model was trained with other {_what_changed(stamp, settings, source)}. Give --rerun to train "
-            "it anew, or another --out to keep it."
-        )
-    if (
-        finished is not None
-        and finished.fingerprint == fingerprint
-        and all(manifest.is_whole(out, output) for output in finished.outputs)
-    ):
-        return TrainResult(**finished.counts["train"] | finished.cost, fresh=False)
-
+    stamp: dict[str, Any] = {"fingerprint": fingerprint, "settings": settings, "tokens": source}
+    begun = ranks.on_first(lambda: _begun(out, stamp, rerun))
+    if isinstance(begun, TrainResult):
+        return begun
     for folder, other in sources:
-        _check_shards(other, folder)
+        _check_shards(other, folder, ranks)
     # Recorded, because the number of threads decides the last bits of a sum: a resumed run has to use the same.
-    threads = config.threads or (stamp or {}).get("threads") or len(os.sched_getaffinity(0))
+    before = begun.get("threads") if begun.get("ranks", 1) == ranks.size else None
+    threads = config.threads or before or max(1, len(os.sched_getaffinity(0)) // ranks.here)
     from llmdata.train.loop import Trainer
 
-    trainer = Trainer(tokens, index, out, config, session, threads)  # refuses what cannot be, so before the stamp
-    manifest.save_stamp(
-        out, TASK, {"fingerprint": fingerprint, "settings": settings, "tokens": source, "threads": threads}
-    )
+    trainer = Trainer(tokens, index, out, config, session, threads, ranks)  # refuses what cannot be: before the stamp
+    if ranks.first:
+        manifest.save_stamp(out, TASK, stamp | {"threads": threads, "ranks": ranks.size})
     result = trainer.run()
+    if not ranks.first:
+        return result
     record = asdict(result)
     del record["fresh"]
     cost = {key: record.pop(key) for key in ("seconds", "tokens_per_second")}
@@ -124,6 +117,29 @@ def train(tokens: Place, out: Place, config: TrainConfig, session: Session, reru
     inputs = [{"path": shard.path, "sha256": shard.sha256} for split in index.splits.values() for shard in split.shards]
     Manifest(TASK, fingerprint, inputs, outputs, {"train": record}, cost).save(out)
     return result
+
+
+def _begun(out: Place, stamp: dict[str, Any], rerun: bool) -> TrainResult | dict[str, Any]:
+    """The result of a run by `stamp` that is finished; else what the stamp of the one begun says, empty if none is."""
+    manifest.check_stage(out, TASK)
+    finished, old = manifest.find(out, TASK), manifest.stamp_of(out)
+    if old is None or old.get("fingerprint") != stamp["fingerprint"]:
+        if rerun:
+            _clear(out)
+            return {}
+        if old is None:
+            return {}
+        raise ChangedError(
+            f"{out}: this model was trained with other {_what_changed(old, stamp['settings'], stamp['tokens'])}. Give "
+            "--rerun to train it anew, or another --out to keep it."
+        )
+    if (
+        finished is not None
+        and finished.fingerprint == stamp["fingerprint"]
+        and all(manifest.is_whole(out, output) for output in finished.outputs)
+    ):
+        return TrainResult(**finished.counts["train"] | finished.cost, fresh=False)
+    return old
 
 
 def _deciding(config: TrainConfig) -> dict[str, Any]:
@@ -157,11 +173,14 @@ def _differences(old: Any, new: dict[str, Any]) -> list[str]:
     return found
 
 
-def _check_shards(index: TokenIndex, tokens: Place) -> None:
+def _check_shards(index: TokenIndex, tokens: Place, ranks: Ranks) -> None:
     # Only the shards: the Parquet files that say which document lies where may have stayed on another machine.
     from llmdata.storage.token_index import verify_shards
 
-    problems = verify_shards(replace(index, documents=[]), tokens)
+    splits = {
+        name: replace(split, shards=split.shards[ranks.rank :: ranks.size]) for name, split in index.splits.items()
+    }
+    problems = verify_shards(replace(index, documents=[], splits=splits), tokens)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InputError(f"{problems[0]}{more}: the tokens are not what index.json says; make them again with --rerun")
