@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,11 @@ SENTENCES = {
     "ro": "Azi-dimineață am mers în parcul mare, unde copiii se jucau lângă fântâna veche și țipau. ",
     "mt": "Dalgħodu morna fil-park il-kbir, fejn it-tfal kienu qed jilagħbu ħdejn il-funtana l-antika ġdida. ",
     "lv": "Šorīt mēs devāmies uz lielo parku, kur bērni spēlējās pie vecās strūklakas. ",
+    "hr": "Jutros smo otišli u veliki park, gdje su se djeca igrala kraj stare česme, a đaci čitali, žuta ćuprija. ",
+    "pt": "Esta manhã fomos ao grande parque, onde as crianças brincavam junto da fonte antiga, à sombra. ",
+    "da": "I morges gik vi i den store park, hvor børnene legede ved det gamle springvand på øen, kære. ",
+    "kk": "Бүгін таңертең біз үлкен саябаққа бардық, онда балалар ескі бұрқақтың жанында ойнап жүрді, әңгіме. ",
+    "tg": "Имрӯз субҳ мо ба боғи калон рафтем, ки он ҷо кӯдакон дар назди фаввораи кӯҳна бозӣ мекарданд. ",
     "cy": "Aethom i'r parc mawr y bore yma, lle'r oedd y plant yn chwarae ger y ffynnon, tŷ ŵyr. ",
 }
 
@@ -86,16 +93,52 @@ CHARSETS = [
     ("big5", "big5", "zh-tw"),
     ("euc-kr", "cp949", "ko"),
     ("ks_c_5601-1987", "cp949", "ko"),
+    # Not on WHATWG's list, but declared by old pages and known to mail programs and editors.
+    ("big5-hkscs", "big5hkscs", "zh-tw"),
+    ("cp950", "big5hkscs", "zh-tw"),
+    ("x-windows-949", "cp949", "ko"),
+    ("johab", "johab", "ko"),
+    ("iso-2022-kr", "iso2022_kr", "ko"),
+    ("iso-2022-jp-1", "iso2022_jp_1", "ja"),
+    ("iso-2022-jp-2", "iso2022_jp_2", "ja"),
+    ("iso-2022-jp-ext", "iso2022_jp_ext", "ja"),
+    ("euc-jis-2004", "euc_jis_2004", "ja"),
+    ("cp437", "cp437", "fr"),
+    ("ibm-437", "cp437", "de"),
+    ("dos-720", "cp720", "ar"),
+    ("cp737", "cp737", "el"),
+    ("cp775", "cp775", "lt"),
+    ("ibm850", "cp850", "fr"),
+    ("ibm852", "cp852", "pl"),
+    ("cp855", "cp855", "bg"),
+    ("cp857", "cp857", "tr"),
+    ("cp858", "cp858", "de"),
+    ("cp860", "cp860", "pt"),
+    ("cp861", "cp861", "is"),
+    ("dos-862", "cp862", "he"),
+    ("cp863", "cp863", "fr"),
+    ("cp865", "cp865", "da"),
+    ("cp869", "cp869", "el"),
+    ("cp1125", "cp1125", "uk"),
+    ("x-mac-ce", "mac-latin2", "cs"),
+    ("x-mac-croatian", "mac-croatian", "hr"),
+    ("x-mac-greek", "mac-greek", "el"),
+    ("x-mac-icelandic", "mac-iceland", "is"),
+    ("x-mac-romanian", "mac-romanian", "ro"),
+    ("x-mac-turkish", "mac-turkish", "tr"),
+    ("x-mac-ukrainian", "mac-cyrillic", "uk"),
+    ("koi8-t", "koi8-t", "tg"),
+    ("kz1048", "kz1048", "kk"),
+    ("ptcp154", "ptcp154", "kk"),
 ]
 _ASCII_COMPATIBLE = [case for case in CHARSETS if not case[0].startswith("utf-16")]
-_DETECTABLE = [
-    case
-    for case in CHARSETS
-    # Charsets that differ from a commoner one in few letters, and seven-bit ones, need their name.
-    if case[0]
-    not in {"hz-gb-2312", "windows-1258", "iso-8859-3", "iso-8859-4", "iso-8859-10", "iso-8859-14", "iso-8859-15"}
-    and case[0] not in {"macintosh", "windows-1257", "koi8-u"}
-]
+# Charsets that differ from a commoner one in few letters, seven-bit ones and those of old systems need their name.
+_NEED_THEIR_NAME = frozenset(
+    "hz-gb-2312 windows-1258 iso-8859-3 iso-8859-4 iso-8859-10 iso-8859-14 iso-8859-15 macintosh windows-1257 "
+    "koi8-u".split()
+)
+_OLD = CHARSETS.index(("big5-hkscs", "big5hkscs", "zh-tw"))
+_DETECTABLE = [case for case in CHARSETS[:_OLD] if case[0] not in _NEED_THEIR_NAME]
 
 
 def page(language: str, encoding: str, head: str = "") -> tuple[bytes, str]:
@@ -103,6 +146,17 @@ def page(language: str, encoding: str, head: str = "") -> tuple[bytes, str]:
     html = f"<html><head>{head}<title>x</title></head><body><p>{SENTENCES[language] * 4}</p></body></html>"
     content = html.encode(encoding, "ignore")
     return content, content.decode(encoding)
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len({codecs.lookup(encoding).name for _, encoding, _ in CHARSETS}) >= 60
+
+
+@pytest.mark.parametrize(("label", "encoding", "language"), CHARSETS)
+def test_a_page_can_be_spelt(label: str, encoding: str, language: str) -> None:
+    """At least four in five characters of its sentence: what is compared below is not what `ignore` left."""
+    sentence = SENTENCES[language]
+    assert len(sentence.encode(encoding, "ignore").decode(encoding)) > 0.8 * len(sentence)
 
 
 @pytest.mark.parametrize(("label", "encoding", "language"), CHARSETS)
@@ -150,6 +204,30 @@ def test_nobody_names_the_charset(label: str, encoding: str, language: str) -> N
 def test_a_declaration_that_the_bytes_contradict_is_dropped(encoding: str, language: str, declared: str) -> None:
     content, text = page(language, encoding)
     assert decode(content, declared) == text
+
+
+@pytest.mark.parametrize("label", [label for label, _, _ in CHARSETS if not label.startswith("utf-16")])
+def test_a_utf8_page_under_any_other_name(label: str) -> None:
+    for language in ("ru", "fr", "ja"):
+        content, text = page(language, "utf-8", f'<meta charset="{label}">')
+        assert decode(content, label) == text
+
+
+@pytest.mark.parametrize(("label", "encoding", "language"), _ASCII_COMPATIBLE[2:])
+def test_a_server_says_utf8_above_an_old_page(label: str, encoding: str, language: str) -> None:
+    """The bytes contradict the header, so the page's own declaration holds."""
+    content, text = page(language, encoding, f'<meta charset="{label}">')
+    assert decode(content, "utf-8") == text
+
+
+@pytest.mark.parametrize(("label", "encoding", "language"), CHARSETS)
+def test_a_page_under_a_wrong_name_is_text_all_the_same(label: str, encoding: str, language: str) -> None:
+    content, _ = page(language, encoding)
+    for wrong in ("utf-8", "utf-16", "shift_jis", "iso-2022-kr", "windows-1252", "koi8-r"):
+        text = decode(content, wrong)
+        text.encode()
+        assert text
+        assert "\0" not in text
 
 
 def test_the_header_goes_before_the_page() -> None:

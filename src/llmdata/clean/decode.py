@@ -28,13 +28,27 @@ _SUPERSETS = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
     "big5": "big5hkscs",
+    "cp950": "big5hkscs",
+    "iso2022_jp": "iso2022_jp_ext",  # half-width katakana
     "iso8859-8-i": "iso8859-8",
     "utf-16": "utf-16-le",
 }
 # Not on WHATWG's list, or not on resiliparse's, and yet met in old pages; any other codec of Python's is refused.
-_EXTRA = frozenset({"mac-cyrillic", "mac-latin2", "cp852", "cp855", "cp932", "cp949", "big5hkscs", "hz", "iso2022_kr"})
-# Seven-bit encodings look like ASCII, and so like UTF-8.
-_SEVEN_BIT = frozenset({"iso2022_jp", "iso2022_kr", "hz"})
+_EXTRA = frozenset(
+    "cp437 cp720 cp737 cp775 cp850 cp852 cp855 cp857 cp858 cp860 cp861 cp862 cp863 cp865 cp869 cp1125 "
+    "mac-croatian mac-cyrillic mac-greek mac-iceland mac-latin2 mac-romanian mac-turkish koi8-t kz1048 ptcp154 "
+    "cp932 cp949 cp950 big5hkscs johab euc_jis_2004 hz iso2022_jp_1 iso2022_jp_2 iso2022_jp_ext iso2022_kr".split()
+)
+# Names under which neither WHATWG nor Python knows these, without `x-` in front.
+_ALIASES = {
+    "hz-gb-2312": "hz",
+    "mac-ce": "mac-latin2",
+    "mac-centraleurroman": "mac-latin2",
+    "mac-icelandic": "mac-iceland",
+    "mac-ukrainian": "mac-cyrillic",
+}
+# Seven-bit encodings look like ASCII.
+_SEVEN_BIT = frozenset({"iso2022_jp_1", "iso2022_jp_2", "iso2022_jp_ext", "iso2022_kr", "hz"})
 
 
 @lru_cache(maxsize=1024)
@@ -43,9 +57,11 @@ def encoding_of(label: str) -> str | None:
     from resiliparse.parse.encoding import map_encoding_to_html5
 
     label = label.strip().strip("\"'").lower()
-    name = map_encoding_to_html5(label, fallback_utf8=False) or label.removeprefix("x-").removesuffix("-gb-2312")
+    bare = re.sub(r"^win-", "windows-", label.removeprefix("x-"))
+    bare = re.sub(r"^(dos|ibm)-", "cp", bare)
+    name = map_encoding_to_html5(label, fallback_utf8=False) or map_encoding_to_html5(bare, fallback_utf8=False)
     try:
-        codec = codecs.lookup(name.replace("win-", "windows-"))
+        codec = codecs.lookup(name or _ALIASES.get(bare, bare))
     except (LookupError, ValueError):
         return None
     if codec.name not in _EXTRA and map_encoding_to_html5(codec.name, fallback_utf8=False) is None:
@@ -63,10 +79,12 @@ def decode(content: bytes, charset: str | None = None) -> str:
             return _clean(content[len(bom) :].decode(encoding, "replace"))
     declared = [name for name in (encoding_of(charset) if charset else None, declared_in(content)) if name]
     if b"\x1b$B" in content:
-        declared.append("iso2022_jp")
-    if content.isascii() and not any(name in _SEVEN_BIT or name.startswith("utf-16") for name in declared):
-        return _clean(content.decode("ascii"))
-    if not any(name in _SEVEN_BIT for name in declared) and (text := _utf8(content)) is not None:
+        declared.append("iso2022_jp_ext")
+    if content.isascii():
+        if not any(name in _SEVEN_BIT or name.startswith("utf-16") for name in declared):
+            return _clean(content.decode("ascii"))
+        declared.sort(key=lambda name: name not in _SEVEN_BIT)  # in any other name these bytes are ASCII
+    elif (text := _utf8(content)) is not None:
         return _clean(text)
     if guess := _utf16(content):
         declared.insert(0, guess)
