@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from llmdata.clean.fasttext import LABEL, load_model, one_line
+from llmdata.clean.language_model import load_classifier
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
 from llmdata.errors import ConfigError
@@ -31,7 +32,7 @@ class Language:
     """Sets `language` and `language_score`, on rejected documents too."""
 
     name = "language"
-    version = 1
+    version = 2
 
     @staticmethod
     def files(config: LanguageConfig) -> list[Path]:
@@ -61,14 +62,20 @@ class Language:
 
 
 def identify(text: str, model: str) -> tuple[str, float]:
-    """The most likely language of `text` and its score, ("", 0.0) for a text without words."""
+    """The most likely language of `text` and its score, ("", 0.0) for a text without words.
+
+    The score is a probability as fastText tells it, rounded: more digits would only say how this machine rounds.
+    """
     if not text or text.isspace():
         return "", 0.0
+    classifier = load_classifier(model, "language.model")
+    label, score = classifier(text) if classifier else _by_the_library(text, model)
+    return label.removeprefix(LABEL), round(min(score, 1.0), 6)
+
+
+def _by_the_library(text: str, model: str) -> tuple[str, float]:
     found = load_model(model, "language.model").predict(one_line(text), 1, 0.0, "strict")
-    if not found:
-        return "", 0.0
-    score, label = found[0]
-    return str(label).removeprefix(LABEL), min(float(score), 1.0)
+    return (str(found[0][1]), float(found[0][0])) if found else ("", 0.0)
 
 
 def bundled_model() -> str:

@@ -1,0 +1,304 @@
+"""fastText's classification by characters (arXiv 1607.01759, 1612.03651) in NumPy: the library's answers, sooner.
+
+The library makes a string and a hash of each n-gram of each word it reads. Here a word's n-grams are looked up once:
+the sum of their rows is kept with the word, so that most words of a text cost one look-up. Sums are of integers (rows
+rounded to 2**-24): which words were kept, and in which order they are added, decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmdata.clean.fasttext import LABEL
+from llmdata.clean.fasttext_file import BadModelFile, ModelFile, read_model
+from llmdata.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_BLANKS = bytes(32 if byte in b"\0\t\n\v\f\r" else byte for byte in range(256))
+"""Where the library cuts words; at other white space of Unicode it does not."""
+_END = b"</s>"
+"""A word that ends each line; in a text it is the end of what the library reads."""
+_SLICE = 1 << 18  # bytes of a text looked at together
+_BATCH = 1 << 14  # bytes of words whose n-grams are looked up together
+_MOST_KEPT = 1 << 25  # bytes, for words and their sums
+_PER_WORD = 300  # bytes, with its sum and its place in the dictionary
+_UNIT = 2.0**24
+_LITTLE = 1e-5  # the library adds it to what it takes the logarithm of
+
+_PREFIX = LABEL.encode()
+_FNV_BASIS, _FNV_PRIME = 2166136261, 16777619
+
+
+@cache
+def load_classifier(path: str, setting: str) -> Classifier | None:
+    """The classifier of the model at `path`; None if it is of a kind that only the library knows.
+
+    Raises ConfigError naming `setting` if it is no model for classification.
+    """
+    try:
+        model = read_model(Path(path).read_bytes())
+    except BadModelFile as error:
+        raise ConfigError(f"{setting}: {path}: not a fastText model: {error}") from None
+    simple = model.word_n_grams <= 1 and model.loss in ("hs", "softmax") and (model.min_n > 1 or model.max_n <= 0)
+    return Classifier(model) if simple else None
+
+
+class Classifier:
+    """Tells the best label of a text. Not for word n-grams, n-grams of one character, or other losses."""
+
+    def __init__(self, model: ModelFile) -> None:
+        import numpy as np
+
+        inner = len(model.labels) - 1 if model.loss == "hs" else None
+        self._output = model.output[:inner].astype(np.float64)
+        self._steps = _tree(model.label_counts) if model.loss == "hs" else None
+        self._labels = [label.decode("utf-8", "replace") for label in model.labels]
+        self._not_words = frozenset(model.labels)
+        self._row_of_word = {word: row for row, word in enumerate(model.words)}
+        self._units = np.rint(model.rows * np.float32(_UNIT)).astype(np.int32)
+        self._min_n, self._max_n, self._buckets = model.min_n, model.max_n, np.uint32(max(1, model.buckets))
+        if model.kept is None:
+            self._row_of_bucket = np.arange(model.buckets, dtype=np.int32) + np.int32(len(model.words))
+        else:
+            self._row_of_bucket = np.full(model.buckets, -1, np.int32)
+            self._row_of_bucket[model.kept[:, 0]] = model.kept[:, 1] + len(model.words)
+        self._known = _Words(model.rows.shape[1] + 1)
+        self._end = self._own_rows([_END])[0]
+
+    def __call__(self, text: str) -> tuple[str, float]:
+        """The best label and its probability; ("", 0.0) if the model knows nothing of `text`.
+
+        As the library tells it: too much by 1e-5 for each decision on the way to the label, so it may exceed 1.
+        """
+        import numpy as np
+
+        total = self._end.copy()
+        for words in _slices(text.encode("utf-8", "replace")):
+            total += self._total(words)
+        if not total[-1]:
+            return "", 0.0
+        outputs = self._output @ (total[:-1] / (total[-1] * _UNIT))
+        if self._steps is not None:
+            right = 1 / (1 + np.exp(-outputs))
+            logs = self._steps @ np.log(np.concatenate((1 - right, right)) + _LITTLE)
+        else:
+            shares = np.exp(outputs - outputs.max())
+            logs = np.log(shares / shares.sum() + _LITTLE)
+        best = int(logs.argmax())
+        return self._labels[best], math.exp(logs[best])
+
+    def _total(self, words: list[bytes]) -> npt.NDArray[np.int64]:
+        """The sum of the rows of all words and of their n-grams, in units, and last the number of these rows."""
+        import numpy as np
+
+        known = self._known
+        numbers = np.fromiter(map(known.__getitem__, words), np.intp, len(words))
+        if known.new:
+            known.learn(self._sums(known.new))
+        total: npt.NDArray[np.int64] = known.sums.take(numbers, 0).sum(axis=0)
+        known.forget_many()
+        return total
+
+    def _sums(self, words: list[bytes]) -> npt.NDArray[np.int64]:
+        """The same for each word."""
+        found = self._own_rows(words)
+        if self._max_n <= 0:
+            return found
+        pieces = [b"" if self._is_label(word) else b"<%b>" % word for word in words]
+        first, size = 0, 0
+        for number, piece in enumerate(pieces):
+            if len(piece) > _BATCH:
+                for part, sign in _parts(piece, self._max_n - 1):
+                    found[number] += sign * self._n_grams([part])[0]
+                pieces[number] = piece = b""
+            size += len(piece)
+            if size > _BATCH:
+                found[first:number] += self._n_grams(pieces[first:number])
+                first, size = number, len(piece)
+        found[first:] += self._n_grams(pieces[first:])
+        return found
+
+    def _is_label(self, word: bytes) -> bool:
+        return word in self._not_words or (word.startswith(_PREFIX) and word not in self._row_of_word)
+
+    def _own_rows(self, words: list[bytes]) -> npt.NDArray[np.int64]:
+        """For each word its own row and 1, or zeros if it has none."""
+        import numpy as np
+
+        found = np.zeros((len(words), self._known.width), np.int64)
+        rows = np.array([self._row_of_word.get(word, -1) for word in words])
+        has = np.flatnonzero(rows >= 0)
+        found[has, :-1] = self._units[rows[has]]
+        found[has, -1] = 1
+        return found
+
+    def _n_grams(self, pieces: list[bytes]) -> npt.NDArray[np.int64]:
+        """The sum of the rows of all n-grams within each piece, and their number."""
+        import numpy as np
+
+        found = np.zeros((len(pieces), self._known.width), np.int64)
+        hashes, there, bounds = _hashes(pieces, self._min_n, self._max_n)
+        # The remainder, which NumPy finds slowly.
+        rows = self._row_of_bucket.take(hashes - hashes // self._buckets * self._buckets).ravel()
+        kept = np.flatnonzero((rows >= 0) & there.ravel())
+        bounds = np.searchsorted(kept, bounds * hashes.shape[1])
+        found[:, -1] = np.diff(bounds)
+        some = np.flatnonzero(found[:, -1])
+        if len(some):
+            units = self._units.take(rows[kept], 0)
+            found[some, :-1] = np.add.reduceat(units, bounds[some], axis=0, dtype=np.int64)
+        return found
+
+
+def _hashes(
+    pieces: list[bytes], min_n: int, max_n: int
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """FNV-1a of the n-grams from each character on: (characters, lengths), and whether there is one within its piece.
+
+    Last how many characters lie before each piece, and in all. Pieces are UTF-8.
+    """
+    import numpy as np
+
+    joined = b"".join(pieces)
+    octets = np.frombuffer(joined + bytes(max_n), np.uint8)
+    bounds = np.cumsum([0, *map(len, pieces)])
+    # The library's bytes have a sign, which it extends.
+    signed = octets.view(np.int8).astype(np.int32).view(np.uint32)
+    later: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]] = []
+    if joined.isascii():
+        firsts = signed
+    else:
+        starts = np.flatnonzero((octets & 0xC0) != 0x80)
+        bounds = np.searchsorted(starts, bounds)
+        firsts = signed[starts]
+        sizes = np.diff(starts, append=len(octets))
+        for place in range(1, int(sizes.max())):  # the second, third and fourth byte of those characters that have one
+            longer = np.flatnonzero(sizes > place)
+            later.append((longer, signed[starts[longer] + place]))
+    count = len(firsts) - max_n
+    found = np.empty((count, max_n - min_n + 1), np.uint32)
+    hashes = np.full(count, _FNV_BASIS, np.uint32)
+    for n in range(1, max_n + 1):
+        hashes = (hashes ^ firsts[n - 1 : n - 1 + count]) * np.uint32(_FNV_PRIME)
+        for longer, octet in later:
+            within = slice(*np.searchsorted(longer, (n - 1, n - 1 + count)))
+            places = longer[within] - (n - 1)
+            hashes[places] = (hashes[places] ^ octet[within]) * np.uint32(_FNV_PRIME)
+        if n >= min_n:
+            found[:, n - min_n] = hashes
+    room = np.repeat(bounds[1:], np.diff(bounds)) - np.arange(count)
+    return found, room[:, None] >= np.arange(min_n, max_n + 1), bounds
+
+
+class _Words(dict[bytes, int]):
+    """Words met before, by numbers that are rows of `sums`; a word not met before gets one and stands in `new`."""
+
+    def __init__(self, width: int) -> None:
+        import numpy as np
+
+        self.width = width
+        self.sums = np.zeros((0, width), np.int64)
+        self.new: list[bytes] = []
+        self._size = 0
+
+    def __missing__(self, word: bytes) -> int:
+        number = self[word] = len(self)
+        self.new.append(word)
+        self._size += len(word) + _PER_WORD
+        return number
+
+    def learn(self, sums: npt.NDArray[np.int64]) -> None:
+        """The sums of the words in `new`."""
+        import numpy as np
+
+        if len(self) > len(self.sums):
+            longer = np.zeros((2 * len(self), self.width), np.int64)
+            longer[: len(self.sums)] = self.sums
+            self.sums = longer
+        self.sums[len(self) - len(self.new) : len(self)] = sums
+        self.new = []
+
+    def forget_many(self) -> None:
+        """Begin anew once they take too much memory."""
+        if self._size > _MOST_KEPT:
+            self.clear()
+            self.sums = self.sums[:0].copy()
+            self._size = 0
+
+
+def _slices(data: bytes) -> Iterator[list[bytes]]:
+    """The words that the library reads of one line, in lists of some 200,000 bytes of text, or of one longer word."""
+    if b"\0" in data or len(data) > _SLICE:
+        data = data.translate(_BLANKS)
+    at = 0
+    while at < len(data):
+        end = data.find(b" ", at + _SLICE)
+        part = data[at : end if end >= 0 else len(data)]
+        words = part.split()
+        if _END in part and _END in words:
+            yield words[: words.index(_END)]
+            return
+        yield words
+        at += len(part)
+
+
+def _parts(word: bytes, overlap: int) -> Iterator[tuple[bytes, int]]:
+    """`word` in pieces to be added (1) or taken away again (-1), so that each of its n-grams counts once.
+
+    A long word is cut into pieces that overlap by the longest n-gram less a character; what lies in an overlap counts
+    twice.
+    """
+    at = 0
+    while len(word) - at > _BATCH:
+        cut = _point(word, at + _BATCH // 2, 0)
+        end = _point(word, cut, overlap)
+        yield word[at:end], 1
+        yield word[cut:end], -1
+        at = cut
+    yield word[at:] if at else word, 1
+
+
+def _point(word: bytes, at: int, more: int) -> int:
+    """Where the character at `at` begins, or the one that stands `more` behind it."""
+    while word[at] & 0xC0 == 0x80:
+        at -= 1
+    for _ in range(more):
+        at += 1
+        while word[at] & 0xC0 == 0x80:
+            at += 1
+    return at
+
+
+def _tree(counts: list[int]) -> npt.NDArray[np.float64]:
+    """Of a Huffman tree over labels, which decisions lead to each: (labels, left and then right at each inner node).
+
+    `counts` fall. Inner nodes are numbered as they are made, from the two rarest nodes left; of equals the inner node
+    is taken first.
+    """
+    import numpy as np
+
+    labels, inner = len(counts), len(counts) - 1
+    weights: list[float] = list(counts)
+    leaf, node = labels - 1, labels
+    steps = np.zeros((labels, 2 * inner))
+    below: list[list[int]] = [[label] for label in range(labels)]
+    for made in range(inner):
+        weights_made, leaves = 0.0, []
+        for side in (0, inner):
+            if leaf >= 0 and (node == labels + made or weights[leaf] < weights[node]):
+                taken, leaf = leaf, leaf - 1
+            else:
+                taken, node = node, node + 1
+            steps[below[taken], side + made] = 1
+            leaves += below[taken]
+            weights_made += weights[taken]
+        weights.append(weights_made)
+        below.append(leaves)
+    return steps
