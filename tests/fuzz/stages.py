@@ -1,12 +1,16 @@
 """atheris (libFuzzer) on the extractors and filters: whatever comes in, a stage decides and does not raise.
 
-python -m tests.fuzz.stages extract|filters [libFuzzer's options, as -max_total_time=60]
+    python -m tests.fuzz.stages extract|filters [libFuzzer's options, as -max_total_time=60] [a corpus to keep]
+
+It starts from the pages and texts of `seeds.py`; of a page, the first byte chooses what its header says.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import get_args
 
 import atheris
@@ -16,6 +20,7 @@ with atheris.instrument_imports(include=["llmdata"]):
     from llmdata.document import Document, Filter, Payload, Rejection
     from llmdata.pipeline.chain import FILTERS, make_filter
     from llmdata.pipeline.recipe import CleanConfig
+    from tests.fuzz import seeds
 
 
 def _filters() -> list[Filter]:
@@ -47,13 +52,19 @@ def extract() -> Callable[[bytes], None]:
     stages: list[Filter] = [Extract(ExtractConfig.model_validate({"extractor": name})) for name in names]
 
     def test(data: bytes) -> None:
+        charset = seeds.LABELS[data[0] % len(seeds.LABELS)] if data else ""
         for stage in stages:
-            _judge(stage, Document(id="1", url="http://example.com/", payload=Payload(data, "text/html", "utf-8")))
+            payload = Payload(data[1:], "text/html", charset or None)
+            _judge(stage, Document(id="1", url="http://example.com/", payload=payload))
 
     return test
 
 
 if __name__ == "__main__":
-    target = {"filters": filters, "extract": extract}[sys.argv.pop(1)]()
-    atheris.Setup(sys.argv, target)
+    make, write = {"filters": (filters, seeds.write_texts), "extract": (extract, seeds.write_pages)}[sys.argv.pop(1)]
+    folder = Path(tempfile.mkdtemp())
+    write(folder)
+    found = Path(tempfile.mkdtemp())  # libFuzzer writes what reaches new code into the first folder that it is given
+    named = any(not option.startswith("-") for option in sys.argv[1:])
+    atheris.Setup([*sys.argv, *([] if named else [str(found)]), str(folder)], make())
     atheris.Fuzz()
