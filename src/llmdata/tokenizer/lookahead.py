@@ -12,18 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from llmdata.storage.encoding_names import PATTERNS
+from llmdata.tokenizer.source import buffers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_JOINED = 256_000
 MARK = "\ufdd0"
 """A noncharacter, which Unicode keeps for use inside programs. Where a text has one all the same, it is not counted."""
 _LOOKAHEAD = r"|\s+(?!\S)"
 _MARK = np.frombuffer(MARK.encode(), np.uint8)
 
 # Unicode's White_Space, which is what `\s` is to rustbpe. By number of bytes in UTF-8.
-_ONE = np.zeros(256, dtype=bool)
-_ONE[[9, 10, 11, 12, 13, 32]] = True
+_BREAK, _SPACE = 1, 2
+_KINDS = bytes(_BREAK if byte in b"\r\n" else _SPACE if byte in b"\t\v\f " else 0 for byte in range(256))
 _WIDE = [character.encode() for character in "\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"]
 _WIDE += [chr(point).encode() for point in range(0x2000, 0x200B)]
 
@@ -40,36 +42,48 @@ def mark(texts: pa.LargeStringArray, name: str) -> pa.LargeStringArray:
     """
     import pyarrow as pa
 
-    bounds = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    raw = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[bounds[0] : bounds[-1]]
-    bounds = bounds - bounds[0]
+    bounds, raw = buffers_of(texts)
     cuts = _cuts(raw, bounds, lines=name == "gpt2")
     marked = np.insert(raw, np.repeat(cuts, len(_MARK)), np.tile(_MARK, len(cuts)))
     ends = bounds + len(_MARK) * np.searchsorted(cuts, bounds)
     return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(marked))
 
 
+def join_marked(texts: list[str]) -> list[str]:
+    """`texts` in strings of some 256,000 characters, marks between them: no word holds one, so the words are the same.
+
+    As many bytes at a time to rustbpe, however long or short the documents are.
+    """
+    joined, part, size = [], [], 0
+    for text in texts:
+        part.append(text)
+        size += len(text)
+        if size >= _JOINED:
+            joined.append(MARK.join(part))
+            part, size = [], 0
+    return [*joined, MARK.join(part)] if part else joined
+
+
 def _cuts(raw: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], lines: bool) -> npt.NDArray[np.int64]:
     """Where marks go, in order. `lines`: also before line breaks."""
-    blank = np.append(_ONE[raw], False)
+    kinds = np.frombuffer(raw.tobytes().translate(_KINDS), np.uint8)
+    blank = np.append(kinds > 0, False)
     wide: list[tuple[npt.NDArray[np.int64], int]] = []
-    leads = np.flatnonzero(raw >= 0xC2)
     for lead in {character[0] for character in _WIDE}:
-        places = leads[raw[leads] == lead]
+        places = np.flatnonzero(raw == lead)
         for character in (character for character in _WIDE if character[0] == lead):
             inside = places[places + len(character) <= len(raw)]
             for offset, byte in enumerate(character[1:], 1):
                 inside = inside[raw[inside + offset] == byte]
             for offset in range(len(character)):
                 blank[inside + offset] = True
-            wide.append((inside, len(character)))
+            if len(inside):
+                wide.append((inside, len(character)))
     ends = np.zeros(len(raw) + 1, dtype=bool)
     ends[bounds] = True
     # Before and behind the end of a text stands nothing.
-    narrow = np.flatnonzero(blank[1:-1] & blank[:-2] & ~blank[2:]) + 1 if len(raw) > 1 else leads[:0]
-    narrow = narrow[_ONE[raw[narrow]]]
-    if not lines:
-        narrow = narrow[(raw[narrow] != 10) & (raw[narrow] != 13)]
+    last = kinds[1:] >= (_SPACE if not lines else _BREAK)
+    narrow = np.flatnonzero(last & blank[:-2] & ~blank[2:]) + 1
     found = []
     for places, width in [(narrow, 1), *wide]:
         inside = places[(places > 0) & ~ends[places] & ~ends[places + width]]

@@ -16,6 +16,8 @@ from llmdata.storage.place import Place
 from llmdata.storage.source import STAGE, digest_id
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 _BATCH_BYTES = 4_000_000
@@ -30,6 +32,22 @@ class Texts:
     ids: pa.StringArray
     urls: pa.StringArray
     texts: pa.LargeStringArray
+
+
+def buffers_of(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """The bytes of `texts` (no nulls) where they lie, and where each text begins and the last one ends."""
+    import numpy as np
+
+    _, ends, data = texts.buffers()
+    bounds = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return bounds - bounds[0], np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
+
+
+def count_characters(texts: pa.LargeStringArray) -> int:
+    """Characters of `texts` (no nulls): the bytes of UTF-8 that continue none."""
+    import numpy as np
+
+    return int(np.count_nonzero(buffers_of(texts)[1].view(np.int8) > -65))
 
 
 def read_texts(piece: Piece, rejections: list[Rejection]) -> Iterator[Texts]:

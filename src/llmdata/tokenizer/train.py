@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,8 +34,8 @@ from llmdata.tokenizer.ahead import reading_ahead
 from llmdata.tokenizer.config import TokenizerConfig
 from llmdata.tokenizer.files import FILES, level_json, save_encoding
 from llmdata.tokenizer.inputs import describe_changes, describe_inputs, hash_bound
-from llmdata.tokenizer.lookahead import mark, without_lookahead
-from llmdata.tokenizer.source import read_texts
+from llmdata.tokenizer.lookahead import join_marked, mark, without_lookahead
+from llmdata.tokenizer.source import buffers_of, count_characters, read_texts
 from llmdata.tokenizer.stats import measure
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 STATS = "stats.json"
 PATTERN = "cl100k"
 STAGE = "tokenizer"
-_BUFFER = 2048
-"""Texts that rustbpe takes at a time; while it counts them, the next are read."""
+_BUFFER, _BUFFER_JOINED = 1024, 16
+"""Texts that rustbpe takes at a time, singly and joined; while it counts them, the next are read."""
 HELD = 2_000_000
 """Bytes of text that are kept to measure the tokenizer on."""
 
@@ -125,7 +126,7 @@ class Corpus:
     characters: int = 0
     unreadable: list[Rejection] = field(default_factory=list)
     _hasher: Any = field(default_factory=hashlib.sha256)
-    _heap: list[tuple[int, str]] = field(default_factory=list)
+    _heap: list[tuple[int, Any]] = field(default_factory=list)
     _held: int = 0
 
     def batches(self) -> Iterator[pa.LargeStringArray]:
@@ -133,43 +134,53 @@ class Corpus:
         bound = hash_bound(self.pieces, self.config.sample)
         for batch in (batch for piece in self.pieces for batch in read_texts(piece, self.unreadable)):
             self.session.stop.check()
-            chosen: list[int] = []
-            for number, text in enumerate(batch.texts.to_pylist()):
-                data = text.encode()
-                key = xxhash.xxh3_64_intdigest(data)
-                if key >= bound:
-                    continue
-                if self.bytes + len(data) > self.config.sample and self.documents:
-                    yield batch.texts.take(chosen)  # compressed input is larger than its files tell
-                    return
-                chosen.append(number)
-                self.documents += 1
-                self.bytes += len(data)
-                self.characters += len(text)
-                self._hasher.update(len(data).to_bytes(8, "little") + data)
-                self._hold(key, text, len(data))
-            yield batch.texts if len(chosen) == len(batch.texts) else batch.texts.take(chosen)
+            chosen, full = self._choose(batch.texts, bound)
+            sample = batch.texts if len(chosen) == len(batch.texts) else batch.texts.take(chosen)
+            self.characters += count_characters(sample)
+            yield sample
+            if full:
+                return
             self.session.progress.advance(STAGE, len(batch.rows), megabytes=self.bytes // 1_000_000)
         if not self.bytes:
             where = ", ".join(dict.fromkeys(piece.path for piece in self.pieces[:3]))
             raise InputError(f"{where}: no text to train a tokenizer on, {self.documents} documents, all empty")
+
+    def _choose(self, texts: pa.LargeStringArray, bound: int) -> tuple[list[int], bool]:
+        """Which of `texts` are in the sample, and whether it is full: compressed input is larger than files tell."""
+        bounds, data = buffers_of(texts)
+        raw = data.data
+        chosen: list[int] = []
+        for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
+            text = raw[start:end]
+            key = xxhash.xxh3_64_intdigest(text)
+            if key >= bound:
+                continue
+            if self.bytes + len(text) > self.config.sample and self.documents:
+                return chosen, True
+            chosen.append(number)
+            self.documents += 1
+            self.bytes += len(text)
+            self._hasher.update(len(text).to_bytes(8, "little"))
+            self._hasher.update(text)
+            self._hold(key, text)
+        return chosen, False
 
     def texts(self) -> Iterator[str]:
         """The same, one by one."""
         for batch in self.batches():
             yield from batch.to_pylist()
 
-    def _hold(self, key: int, text: str, size: int) -> None:
+    def _hold(self, key: int, text: memoryview) -> None:
         """Keep the texts of the smallest hashes: a sample that does not depend on their order."""
-        heapq.heappush(self._heap, (-key, text))
-        self._held += size
+        self._held += len(text)
+        heapq.heappush(self._heap, (-key, text.tobytes()))
         while self._held > HELD and len(self._heap) > 1:
-            self._held -= len(heapq.heappop(self._heap)[1].encode("utf-8", "replace"))
+            self._held -= len(heapq.heappop(self._heap)[1])
 
     @property
     def held(self) -> list[str]:
         """The texts to measure on."""
-        return [text for _, text in sorted(self._heap, reverse=True)]
+        return [text.decode() for _, text in sorted(self._heap, reverse=True)]
 
     def facts(self) -> dict[str, Any]:
         if not self.documents:
@@ -188,11 +199,11 @@ def _train_bpe(corpus: Corpus, config: TokenizerConfig) -> Encoding:
     pattern, name = resolve_pattern(config.pattern or PATTERN)
     trainer = rustbpe.Tokenizer()
     size = config.vocab_size - len(config.special_tokens)
+    counted, buffer = (pattern, _BUFFER) if name is None else (without_lookahead(name), _BUFFER_JOINED)
     try:
         with reading_ahead(_texts_for(corpus, name)) as batches:
             texts = (text for batch in batches for text in batch)
-            counted = pattern if name is None else without_lookahead(name)
-            trainer.train_from_iterator(texts, size, buffer_size=_BUFFER, pattern=counted)
+            trainer.train_from_iterator(texts, size, buffer_size=buffer, pattern=counted)
     except ValueError as error:
         raise ConfigError(f"pattern {pattern}: not a regular expression: {error}") from None
     except BaseException as error:
@@ -205,7 +216,7 @@ def _texts_for(corpus: Corpus, name: str | None) -> Iterator[list[str]]:
     """Texts as the pattern `name`, or one of the user's own, takes them."""
     for batch in corpus.batches():
         if name is not None:
-            yield mark(batch, name).to_pylist()
+            yield join_marked(mark(batch, name).to_pylist())
         else:
             yield [part for text in batch.to_pylist() for part in cut_runs(text)]
 
@@ -247,12 +258,12 @@ def _most_common(counts: Counter[str], config: TokenizerConfig) -> list[str]:
 
 def _check(encoding: Encoding, texts: Sequence[str], config: TokenizerConfig) -> None:
     """A pattern that leaves some text unmatched would silently lose it: try it on what the corpus has."""
-    if encoding.kind == "char" or (config.pattern or PATTERN) in PATTERNS:
+    if encoding.kind != "bpe" or (config.pattern or PATTERN) in PATTERNS:
         return
     for text in texts:
         data = text.encode("utf-8", "replace")
         ids, _ = encoding.encode_batch([data])
-        if encoding.kind == "bpe" and encoding.decode_bytes(ids.tolist()) != data:
+        if encoding.decode_bytes(ids.tolist()) != data:
             decoded = encoding.decode(ids.tolist())
             raise ConfigError(
                 f"pattern {config.pattern}: does not fit all text: of {text[:60]!r}… it leaves {decoded[:60]!r}…. "
