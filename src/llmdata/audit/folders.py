@@ -12,10 +12,15 @@ from llmdata.storage.manifest import stamp_of
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import INDEX, TokenIndex, load_index
 
-Kind = Literal["run", "crawl", "clean", "tokenizer", "tokens", "model", "parquet", "jsonl", "warc", "shard"]
+Kind = Literal[
+    "run", "experiment", "crawl", "clean", "tokenizer", "tokens", "model", "parquet", "jsonl", "warc", "shard"
+]
 
 STAGES: tuple[Kind, ...] = ("crawl", "clean", "tokenizer", "tokens", "model")
 """The folders of a run, in the order of the work."""
+
+EXPERIMENTS = ("sweep", "ablate")
+"""Commands that make several models in one folder, with what these are trained on."""
 
 _SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "parquet": (".parquet",),
@@ -84,10 +89,20 @@ def warcs_of(crawl: Place) -> list[Place]:
 
 
 def stages_of(run: Place) -> Iterator[tuple[Kind, Place]]:
-    """The stage folders that a run has, in the order of the work."""
+    """The stage folders that a run has, in the order of the work; those of an experiment, one level down too."""
     for name in STAGES:
         if (folder := run / name).is_dir():
             yield name, folder
+    if _is_experiment(run):
+        below = [folder for group in run.children() if group.name not in STAGES for folder in group.children()]
+        for folder in below:
+            kind = _kind_of_folder(folder) if folder.is_dir() else None
+            if kind in STAGES:
+                yield kind, folder
+
+
+def _is_experiment(place: Place) -> bool:
+    return (place / PRIVATE).is_dir() and (stamp_of(place) or {}).get("stage") in EXPERIMENTS
 
 
 def find_stage(source: Source, stage: Kind) -> Place | None:
@@ -125,6 +140,8 @@ def _kind_of_folder(place: Place) -> Kind | None:
         return "clean"
     if PRIVATE not in names:
         return None
+    if _is_experiment(place):
+        return "experiment"
     # A stage that has only just begun: its own stamp says what it will be.
     stage = str((stamp_of(place) or {}).get("stage", ""))
     stage = {"tokenize": "tokens", "train": "model", "dedup": "clean"}.get(stage, stage)

@@ -24,6 +24,10 @@ def describe(source: Source) -> dict[str, Any]:
     match source.kind:
         case "run":
             facts["stages"] = {kind: _describe_stage(folder) for kind, folder in stages_of(source.place)}
+        case "experiment":
+            base = f"{source.place.path.rstrip('/')}/"
+            folders = stages_of(source.place)
+            facts["stages"] = {folder.path.removeprefix(base): _describe_stage(folder) for _, folder in folders}
         case "shard":
             facts |= _shard_facts(source.files)
         case "tokens":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmdata.audit.folders import STAGES, Kind, Source
+from llmdata.audit.folders import STAGES, Kind, Source, stages_of
 from llmdata.audit.funnel import funnel_of, read_funnel
 from llmdata.audit.training import last_metrics
 from llmdata.errors import InputError
@@ -48,7 +48,7 @@ class StageStatus:
 
 
 def status(source: Source) -> list[StageStatus]:
-    """The stages of a run that its recipe names or that lie there, or the one stage that `source` is."""
+    """The stages of a run that its recipe names or that lie there; of an experiment; or the one that `source` is."""
     if source.kind == "run":
         wanted = _stages_wanted(source.place)
         return [
@@ -56,6 +56,10 @@ def status(source: Source) -> list[StageStatus]:
             for kind in STAGES
             if kind in wanted or (source.place / kind).is_dir()
         ]
+    if source.kind == "experiment":
+        prefix = f"{source.place.path.rstrip('/')}/"
+        found = [stage_status(kind, folder) for kind, folder in stages_of(source.place)]
+        return [replace(stage, stage=Place.of(stage.folder).path.removeprefix(prefix)) for stage in found]
     if source.kind not in STAGES:
         raise InputError(f"{source.place}: status is of a run or a stage's folder, this is {source.kind}")
     return [stage_status(source.kind, source.place)]

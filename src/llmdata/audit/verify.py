@@ -44,7 +44,7 @@ def verify(source: Source, session: Session) -> Report:
     """
     report = Report()
     folders: Iterable[tuple[Kind, Place]]
-    folders = stages_of(source.place) if source.kind == "run" else [(source.kind, source.place)]
+    folders = stages_of(source.place) if source.kind in ("run", "experiment") else [(source.kind, source.place)]
     for kind, folder in folders:
         check = _CHECKS.get(kind)
         if check is None:

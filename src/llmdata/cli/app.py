@@ -23,6 +23,7 @@ from llmdata.cli import (
     schema,
     status,
     submit,
+    sweep,
     tokenize,
     tokenizer,
     train,
@@ -76,6 +77,7 @@ app.add_typer(tokenizer.app, name="tokenizer")
 app.command()(tokenize.tokenize)
 app.command()(plan.plan)
 app.command()(train.train)
+app.command()(sweep.sweep)
 app.command()(generate.generate)
 app.command()(export.export)
 app.command()(status.status)
