@@ -17,7 +17,6 @@ from llmdata.text import (
     hash_of,
     is_punctuation,
     split_words,
-    tokens_of,
 )
 
 
@@ -119,14 +118,14 @@ def test_equal_tokens_have_equal_hashes():
     [("word", LETTERS), ("a1", LETTERS), ("'s", LETTERS), ("42", WORD), ("•", WORD), ("!", PUNCTUATION_ONLY)],
 )
 def test_tokens_are_of_three_kinds(token: str, kind: int) -> None:
-    assert tokens_of(token).kinds.tolist() == [kind]
+    assert TextView(token).tokens.kinds.tolist() == [kind]
 
 
 @given(st.lists(st.text(st.sampled_from("aB1.,'!-\u0e01\u4e2dé"), max_size=8), max_size=40))
 def test_tokens_are_those_that_words_are_split_into(pieces: list[str]) -> None:
     text = " ".join(pieces)
     words = split_words(text)
-    tokens = tokens_of(text)
+    tokens = TextView(text).tokens
     assert tokens.hashes.tolist() == list(map(hash_of, words))
     assert tokens.lengths.tolist() == list(map(len, words))
 
@@ -135,7 +134,7 @@ def test_a_text_of_more_pieces_than_are_remembered_has_all_its_tokens(monkeypatc
     monkeypatch.setattr("llmdata.text._MOST_CACHED", 200)
     monkeypatch.setattr("llmdata.text._MOST_TOGETHER", 7)
     text = " ".join(f"{number % 60}, x" for number in range(200))
-    assert tokens_of(text).hashes.tolist() == list(map(hash_of, split_words(text)))
+    assert TextView(text).tokens.hashes.tolist() == list(map(hash_of, split_words(text)))
 
 
 def test_hashes_are_the_same_in_every_process():

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from functools import cache
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    Numbers = npt.NDArray[np.int64]
 
 SENTENCE_END = frozenset(
     # Unicode's property Sentence_Terminal, three Khmer signs and an Arabic one: FineWeb's set of terminal punctuation.
@@ -47,9 +51,11 @@ PUNCTUATION = SENTENCE_END | frozenset(
 
 _LONGEST_PIECE = 500  # between two spaces: longer is no word, and only cut at punctuation
 _MOST_MARKS = 40  # around one word
-_MOST_CACHED = 1 << 21  # characters of pieces, and 8 for each piece: some 30 MB
-_MOST_TOGETHER = 1 << 16
-"""Pieces of a text looked up together: more could fill the memory with one text."""
+_MOST_CACHED = 1 << 25  # bytes, for pieces and what is kept of them
+_PER_PIECE = 350  # bytes, with the columns of all who keep some
+_MOST_TOGETHER = 1 << 18
+"""Bytes of a text looked at together: more could fill the memory with one text."""
+_BLANKS = bytes(32 if byte in b"\t\n\v\f\r" else byte for byte in range(256))
 
 _OPENING = "\\[(\\]){}<>_#*&,:;!?¿؟¡…。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧"
 _QUOTES = "'\"”“`‘´’«»"
@@ -222,51 +228,90 @@ def kind_of(token: str) -> int:
     return LETTERS if any(map(str.isalpha, token)) else WORD
 
 
-class _Pieces(dict[str, int]):
-    """What filters ask about the tokens of pieces met before, in columns: a look-up costs a thirtieth of cutting."""
+class Pieces:
+    """What lies between the ASCII white space of texts, by numbers: a look-up costs a thirtieth of cutting.
+
+    All that looks at the words of a text shares the numbers, and keeps columns of its own by them: here the tokens of
+    each piece, in `clean.language_model` the n-grams. Numbers hold for one `generation`: once there are too many
+    pieces, they are forgotten and a new one begins.
+    """
 
     def __init__(self) -> None:
-        self.forget()
+        self.generation = 0
+        self._begin()
 
-    def forget(self) -> None:
-        """Begin anew."""
-        self.clear()
-        self._size = 0
-        self._first, self._count = array("q"), array("q")  # of each piece: where its tokens stand in the columns below
-        self._hashes, self._lengths, self._kinds = array("Q"), array("q"), array("B")
-
-    def __missing__(self, piece: str) -> int:
-        tokens = _cut(piece)
-        number = self[piece] = len(self._first)
-        self._size += 8 + len(piece)
-        self._first.append(len(self._hashes))
-        self._count.append(len(tokens))
-        for token in tokens:
-            self._hashes.append(hash_of(token))
-            self._lengths.append(len(token))
-            self._kinds.append(kind_of(token))
-        return number
-
-    def tokens_of(self, pieces: list[str]) -> Tokens:
-        """The tokens of `pieces` one after the other."""
+    def _begin(self) -> None:
         import numpy as np
 
-        numbers = np.fromiter(map(self.__getitem__, pieces), np.int64, len(pieces))
-        counts = np.frombuffer(self._count, np.int64)[numbers]
-        before = np.cumsum(counts) - counts
-        places = np.repeat(np.frombuffer(self._first, np.int64)[numbers] - before, counts)
-        places += np.arange(len(places))
-        found = Tokens(
-            np.frombuffer(self._hashes, np.uint64)[places],
-            np.frombuffer(self._lengths, np.int64)[places],
-            np.frombuffer(self._kinds, np.uint8)[places],
-        )
+        self.generation += 1
+        self.all: list[bytes] = []
+        self._numbers = defaultdict[bytes, int](count().__next__)
+        self._size = 0
+        self._first, self._count = np.zeros((2, 0), np.int64)  # where a piece's tokens stand below; -1: not yet cut
+        self._hashes, self._lengths, self._kinds = array("Q"), array("q"), array("B")
+
+    def numbers(self, pieces: list[bytes]) -> Numbers:
+        """The number of each, its place in `all`."""
+        import numpy as np
+
         if self._size > _MOST_CACHED:
-            self.forget()
-        return found
+            self._begin()
+        numbers = np.fromiter(map(self._numbers.__getitem__, pieces), np.int64, len(pieces))
+        fresh = len(self._numbers) - len(self.all)
+        if fresh:
+            new = list(islice(reversed(self._numbers), fresh))[::-1]
+            self.all += new
+            self._size += sum(map(len, new)) + _PER_PIECE * fresh
+        return numbers
+
+    def number_of(self, piece: bytes) -> int | None:
+        """Its number, if it was met in this generation."""
+        return self._numbers.get(piece)
+
+    def tokens(self, numbers: Numbers) -> Tokens:
+        """The tokens of the pieces one after the other."""
+        import numpy as np
+
+        if len(self._first) < len(self.all):
+            more = np.full(len(self.all) * 2 - len(self._first), -1)
+            self._first, self._count = np.append(self._first, more), np.append(self._count, more)
+        unknown = numbers[self._first.take(numbers) < 0]
+        if len(unknown):
+            self._cut(np.unique(unknown))
+        counts = self._count.take(numbers)
+        before = np.cumsum(counts) - counts
+        places = np.repeat(self._first.take(numbers) - before, counts)
+        places += np.arange(len(places))
+        return Tokens(
+            np.frombuffer(self._hashes, np.uint64).take(places),
+            np.frombuffer(self._lengths, np.int64).take(places),
+            np.frombuffer(self._kinds, np.uint8).take(places),
+        )
+
+    def _cut(self, numbers: Numbers) -> None:
+        import numpy as np
+        from xxhash import xxh3_64_intdigest
+
+        found = [_tokens_between(self.all[number].decode("utf-8", "surrogatepass")) for number in numbers.tolist()]
+        counts = np.fromiter(map(len, found), np.int64, len(found))
+        self._count[numbers] = counts
+        self._first[numbers] = len(self._hashes) + np.cumsum(counts) - counts
+        tokens = list(chain.from_iterable(found))
+        self._hashes.extend([xxh3_64_intdigest(token.encode("utf-8", "surrogatepass")) for token in tokens])
+        self._lengths.extend(map(len, tokens))
+        self._kinds.extend([LETTERS if token.isalpha() else kind_of(token) for token in tokens])
 
 
-_pieces = _Pieces()
+def _tokens_between(piece: str) -> tuple[str, ...]:
+    """Tokens of what lies between ASCII white space: other white space of Unicode may be in it."""
+    parts = piece.split()
+    return _cut(parts[0]) if len(parts) == 1 else tuple(chain.from_iterable(map(_cut, parts)))
+
+
+@cache
+def pieces() -> Pieces:
+    """Those of this process."""
+    return Pieces()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,15 +336,19 @@ def hash_of(token: str) -> int:
     return xxh3_64_intdigest(token.encode("utf-8", "surrogatepass"))
 
 
-def tokens_of(text: str) -> Tokens:
-    """The tokens of `split_words(text)`."""
-    import numpy as np
-
-    pieces = text.split()
-    if len(pieces) <= _MOST_TOGETHER:
-        return _pieces.tokens_of(pieces) if pieces else Tokens(*(np.zeros(0, kind) for kind in ("u8", "i8", "u1")))
-    parts = [_pieces.tokens_of(pieces[at : at + _MOST_TOGETHER]) for at in range(0, len(pieces), _MOST_TOGETHER)]
-    return Tokens(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "lengths", "kinds")))
+def _slices(text: str) -> Iterator[list[bytes]]:
+    """The pieces of `text`, in lists of some 200,000 bytes of it or of one longer piece, so that memory is bounded."""
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) <= _MOST_TOGETHER:
+        yield data.split()
+        return
+    data = data.translate(_BLANKS)
+    at = 0
+    while at < len(data):
+        end = data.find(b" ", at + _MOST_TOGETHER)
+        part = data[at : end if end >= 0 else len(data)]
+        yield part.split()
+        at += len(part)
 
 
 def split_words(text: str) -> list[str]:
@@ -333,13 +382,14 @@ def is_punctuation(word: str) -> bool:
 class TextView:
     """One text and what filters need of it, made on demand and kept. Do not change what it hands out."""
 
-    __slots__ = ("_lines", "_paragraphs", "_tokens", "text")
+    __slots__ = ("_lines", "_numbers", "_paragraphs", "_tokens", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._lines: list[str] | None = None
         self._paragraphs: list[str] | None = None
         self._tokens: Tokens | None = None
+        self._numbers: tuple[int, Numbers] | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -355,9 +405,28 @@ class TextView:
             self._paragraphs = re.split(r"\n\n+", self.text.strip())
         return self._paragraphs
 
+    def numbers(self) -> Iterator[Numbers]:
+        """The numbers of the pieces of `text`, in slices: each holds until the next is asked for."""
+        if self._numbers and self._numbers[0] == pieces().generation:
+            yield self._numbers[1]
+            return
+        for part in _slices(self.text):
+            numbers = pieces().numbers(part)
+            if len(self.text) < _MOST_TOGETHER // 4:  # then this is all of it
+                self._numbers = (pieces().generation, numbers)
+            yield numbers
+
     @property
     def tokens(self) -> Tokens:
-        """Hashes, lengths and kinds of all tokens, in order."""
+        """Hashes, lengths and kinds of all tokens, in order: those of `split_words(text)`."""
         if self._tokens is None:
-            self._tokens = tokens_of(self.text)
+            self._tokens = _joined([pieces().tokens(numbers) for numbers in self.numbers()])
         return self._tokens
+
+
+def _joined(parts: list[Tokens]) -> Tokens:
+    import numpy as np
+
+    if len(parts) == 1:
+        return parts[0]
+    return Tokens(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "lengths", "kinds")))

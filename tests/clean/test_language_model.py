@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmdata import text as text_module
 from llmdata.clean import language_model
 from llmdata.clean.fasttext import load_model, one_line
 from llmdata.clean.fasttext_file import BadModelFile, read_model
 from llmdata.clean.language import bundled_model, identify
 from llmdata.clean.language_model import Classifier, load_classifier
 from llmdata.errors import ConfigError
+from llmdata.text import TextView
 
 SENTENCES = Path("/work/shared/data/lid/lingua-sentences-200.tsv")
 ODD = [
@@ -48,7 +50,7 @@ def library(text: str, model: str) -> tuple[str, float]:
 def agree(text: str, model: str) -> None:
     classifier = load_classifier(model, "test")
     assert classifier
-    (label, score), (expected, expected_score) = classifier(text), library(text, model)
+    (label, score), (expected, expected_score) = classifier(TextView(text)), library(text, model)
     # The library adds a text's rows up in 32 bits: the same piece over and over, 100,000 characters, is 1e-4 off.
     assert score == pytest.approx(expected_score, abs=1e-5 if len(text) < 50_000 else 1e-3)
     # Where two labels are all but equally likely, the library's 32-bit sums decide at random.
@@ -80,13 +82,13 @@ def test_what_was_read_before_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     texts = [text * 3 for text in ODD]
     model = read_model(Path(bundled_model()).read_bytes())
     classifier = Classifier(model)
-    expected = [classifier(text) for text in texts]
-    assert [classifier(text) for text in reversed(texts)] == expected[::-1]
-    monkeypatch.setattr(language_model, "_MOST_KEPT", 1000)
-    assert [classifier(text) for text in texts] == expected
-    monkeypatch.setattr(language_model, "_SLICE", 64)
+    expected = [classifier(TextView(text)) for text in texts]
+    assert [classifier(TextView(text)) for text in reversed(texts)] == expected[::-1]
+    monkeypatch.setattr(text_module, "_MOST_CACHED", 1000)
+    assert [classifier(TextView(text)) for text in texts] == expected
+    monkeypatch.setattr(text_module, "_MOST_TOGETHER", 64)
     monkeypatch.setattr(language_model, "_BATCH", 32)
-    assert [Classifier(model)(text) for text in texts if len(text) < 10_000] == [
+    assert [Classifier(model)(TextView(text)) for text in texts if len(text) < 10_000] == [
         found for text, found in zip(texts, expected, strict=True) if len(text) < 10_000
     ]
 

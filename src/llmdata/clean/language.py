@@ -13,6 +13,7 @@ from llmdata.clean.language_model import load_classifier
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
 from llmdata.errors import ConfigError
+from llmdata.text import TextView
 
 Score = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,7 +52,7 @@ class Language:
             self._thresholds = dict.fromkeys(config.languages or [], config.threshold)
 
     def __call__(self, doc: Document, /) -> Document | Rejection:
-        doc.language, doc.language_score = identify(doc.text, self._path)
+        doc.language, doc.language_score = _identify(doc.view, self._path)
         found = f"{doc.language or 'none'} {doc.language_score:.2f}"
         threshold = self._thresholds.get(doc.language, self._default)
         if threshold is None or not doc.language:
@@ -66,10 +67,14 @@ def identify(text: str, model: str) -> tuple[str, float]:
 
     The score is a probability as fastText tells it, rounded: more digits would only say how this machine rounds.
     """
-    if not text or text.isspace():
+    return _identify(TextView(text), model)
+
+
+def _identify(view: TextView, model: str) -> tuple[str, float]:
+    if not view.text or view.text.isspace():
         return "", 0.0
     classifier = load_classifier(model, "language.model")
-    label, score = classifier(text) if classifier else _by_the_library(text, model)
+    label, score = classifier(view) if classifier else _by_the_library(view.text, model)
     return label.removeprefix(LABEL), round(min(score, 1.0), 6)
 
 

@@ -1,8 +1,8 @@
 """fastText's classification by characters (arXiv 1607.01759, 1612.03651) in NumPy: the library's answers, sooner.
 
 The library makes a string and a hash of each n-gram of each word it reads. Here a word's n-grams are looked up once:
-the sum of their rows is kept with the word, so that most words of a text cost one look-up. Sums are of integers (rows
-rounded to 2**-24): which words were kept, and in which order they are added, decides nothing.
+the sum of their rows is kept by the word's number, which filters of words need too (`text.Pieces`). Sums are of
+integers (rows rounded to 2**-24): which words were kept, and in which order they are added, decides nothing.
 """
 
 from __future__ import annotations
@@ -16,19 +16,15 @@ from typing import TYPE_CHECKING
 from llmdata.clean.fasttext import LABEL
 from llmdata.clean.fasttext_file import BadModelFile, ModelFile, read_model
 from llmdata.errors import ConfigError
+from llmdata.text import TextView, pieces
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_BLANKS = bytes(32 if byte in b"\0\t\n\v\f\r" else byte for byte in range(256))
-"""Where the library cuts words; at other white space of Unicode it does not."""
 _END = b"</s>"
 """A word that ends each line; in a text it is the end of what the library reads."""
-_SLICE = 1 << 18  # bytes of a text looked at together
 _BATCH = 1 << 14  # bytes of words whose n-grams are looked up together
-_MOST_KEPT = 1 << 25  # bytes, for words and their sums
-_PER_WORD = 300  # bytes, with its sum and its place in the dictionary
 _UNIT = 2.0**24
 _LITTLE = 1e-5  # the library adds it to what it takes the logarithm of
 
@@ -69,19 +65,25 @@ class Classifier:
         else:
             self._row_of_bucket = np.full(model.buckets, -1, np.int32)
             self._row_of_bucket[model.kept[:, 0]] = model.kept[:, 1] + len(model.words)
-        self._known = _Words(model.rows.shape[1] + 1)
+        self._width = model.rows.shape[1] + 1
+        self._sums = np.zeros((0, self._width), np.int64)  # by the numbers of pieces, of which there are `_count`
+        self._generation, self._count = 0, 0
         self._end = self._own_rows([_END])[0]
 
-    def __call__(self, text: str) -> tuple[str, float]:
-        """The best label and its probability; ("", 0.0) if the model knows nothing of `text`.
+    def __call__(self, view: TextView) -> tuple[str, float]:
+        """The best label of a text and its probability; ("", 0.0) if the model knows nothing of it.
 
         As the library tells it: too much by 1e-5 for each decision on the way to the label, so it may exceed 1.
         """
         import numpy as np
 
         total = self._end.copy()
-        for words in _slices(text.encode("utf-8", "replace")):
-            total += self._total(words)
+        # The library cuts words at ASCII white space, as pieces are cut, and at NUL.
+        for numbers in (view if "\0" not in view.text else TextView(view.text.replace("\0", " "))).numbers():
+            end = np.flatnonzero(numbers == pieces().number_of(_END))
+            total += self._kept().take(numbers[: end[0]] if len(end) else numbers, 0).sum(axis=0)
+            if len(end):
+                break
         if not total[-1]:
             return "", 0.0
         outputs = self._output @ (total[:-1] / (total[-1] * _UNIT))
@@ -94,20 +96,24 @@ class Classifier:
         best = int(logs.argmax())
         return self._labels[best], math.exp(logs[best])
 
-    def _total(self, words: list[bytes]) -> npt.NDArray[np.int64]:
-        """The sum of the rows of all words and of their n-grams, in units, and last the number of these rows."""
+    def _kept(self) -> npt.NDArray[np.int64]:
+        """For each piece met before the sum of its row and those of its n-grams, and last how many rows that are."""
         import numpy as np
 
-        known = self._known
-        numbers = np.fromiter(map(known.__getitem__, words), np.intp, len(words))
-        if known.new:
-            known.learn(self._sums(known.new))
-        total: npt.NDArray[np.int64] = known.sums.take(numbers, 0).sum(axis=0)
-        known.forget_many()
-        return total
+        if self._generation != pieces().generation:
+            self._generation, self._count = pieces().generation, 0
+        new = pieces().all[self._count :]
+        if new:
+            if self._count + len(new) > len(self._sums):
+                longer = np.zeros((2 * (self._count + len(new)), self._width), np.int64)
+                longer[: self._count] = self._sums[: self._count]
+                self._sums = longer
+            self._sums[self._count : self._count + len(new)] = self._sums_of(list(map(_as_read, new)))
+            self._count += len(new)
+        return self._sums
 
-    def _sums(self, words: list[bytes]) -> npt.NDArray[np.int64]:
-        """The same for each word."""
+    def _sums_of(self, words: list[bytes]) -> npt.NDArray[np.int64]:
+        """For each word the sum of its row and those of its n-grams, and last how many rows that are."""
         found = self._own_rows(words)
         if self._max_n <= 0:
             return found
@@ -132,7 +138,7 @@ class Classifier:
         """For each word its own row and 1, or zeros if it has none."""
         import numpy as np
 
-        found = np.zeros((len(words), self._known.width), np.int64)
+        found = np.zeros((len(words), self._width), np.int64)
         rows = np.array([self._row_of_word.get(word, -1) for word in words])
         has = np.flatnonzero(rows >= 0)
         found[has, :-1] = self._units[rows[has]]
@@ -143,7 +149,7 @@ class Classifier:
         """The sum of the rows of all n-grams within each piece, and their number."""
         import numpy as np
 
-        found = np.zeros((len(pieces), self._known.width), np.int64)
+        found = np.zeros((len(pieces), self._width), np.int64)
         hashes, there, bounds = _hashes(pieces, self._min_n, self._max_n)
         # The remainder, which NumPy finds slowly.
         rows = self._row_of_bucket.take(hashes - hashes // self._buckets * self._buckets).ravel()
@@ -197,56 +203,13 @@ def _hashes(
     return found, room[:, None] >= np.arange(min_n, max_n + 1), bounds
 
 
-class _Words(dict[bytes, int]):
-    """Words met before, by numbers that are rows of `sums`; a word not met before gets one and stands in `new`."""
-
-    def __init__(self, width: int) -> None:
-        import numpy as np
-
-        self.width = width
-        self.sums = np.zeros((0, width), np.int64)
-        self.new: list[bytes] = []
-        self._size = 0
-
-    def __missing__(self, word: bytes) -> int:
-        number = self[word] = len(self)
-        self.new.append(word)
-        self._size += len(word) + _PER_WORD
-        return number
-
-    def learn(self, sums: npt.NDArray[np.int64]) -> None:
-        """The sums of the words in `new`."""
-        import numpy as np
-
-        if len(self) > len(self.sums):
-            longer = np.zeros((2 * len(self), self.width), np.int64)
-            longer[: len(self.sums)] = self.sums
-            self.sums = longer
-        self.sums[len(self) - len(self.new) : len(self)] = sums
-        self.new = []
-
-    def forget_many(self) -> None:
-        """Begin anew once they take too much memory."""
-        if self._size > _MOST_KEPT:
-            self.clear()
-            self.sums = self.sums[:0].copy()
-            self._size = 0
-
-
-def _slices(data: bytes) -> Iterator[list[bytes]]:
-    """The words that the library reads of one line, in lists of some 200,000 bytes of text, or of one longer word."""
-    if b"\0" in data or len(data) > _SLICE:
-        data = data.translate(_BLANKS)
-    at = 0
-    while at < len(data):
-        end = data.find(b" ", at + _SLICE)
-        part = data[at : end if end >= 0 else len(data)]
-        words = part.split()
-        if _END in part and _END in words:
-            yield words[: words.index(_END)]
-            return
-        yield words
-        at += len(part)
+def _as_read(piece: bytes) -> bytes:
+    """`piece` as the library gets it: in UTF-8, which has no lone surrogates."""
+    try:
+        piece.decode()
+    except UnicodeDecodeError:
+        return piece.decode("utf-8", "surrogatepass").encode("utf-8", "replace")
+    return piece
 
 
 def _parts(word: bytes, overlap: int) -> Iterator[tuple[bytes, int]]:
