@@ -21,7 +21,7 @@ from llmdata.storage.place import Place
 
 STATE = "state.json"
 _STEP = re.compile(r"step-(\d+)")
-_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64"}
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64", torch.float64: "F64"}
 
 
 def step_of(checkpoint: Place) -> int:

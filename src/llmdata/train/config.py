@@ -127,8 +127,8 @@ class NgramConfig(Section):
 
     kind: Literal["ngram"] = "ngram"
     order: int | None = Field(default=None, ge=1, le=8)
-    """Longest n-gram: a token is predicted from `order` − 1 before it. None: 6 for fewer than 1,000 tokens (characters,
-    bytes), else 4."""
+    """Longest n-gram: a token is predicted from `order` − 1 before it. None: 6 where the vocabulary is of characters or
+    bytes (below 1,000 tokens), else 5."""
     discounts: Literal[1, 3] = 3
     """What is taken off a count: one number an order (Kneser and Ney 1995), or one each for counts of 1, 2, and more
     (Chen and Goodman 1999)."""

@@ -89,6 +89,18 @@ class MLP(nn.Module):
         """Logits over the vocabulary."""
         return F.linear(hidden, self.head_weight).float()
 
+    @property
+    def device(self) -> torch.device:
+        return self.head_weight.device
+
+    @property
+    def context(self) -> int:
+        return self.config.context
+
+    def next_logits(self, ids: Tensor, cache: Tail) -> Tensor:
+        """Logits (B, V) of the token after what `cache` has read and `ids` (B, T)."""
+        return self.head(self(ids, cache=cache)[:, -1])
+
     def new_cache(self, batch: int) -> Tail:
         """An empty cache for `batch` sequences."""
         return Tail(torch.empty(batch, 0, dtype=torch.long, device=self.embedding.weight.device))

@@ -220,6 +220,18 @@ class Decoder(nn.Module):
         """Logits over the vocabulary, without its padding."""
         return F.linear(hidden, self.head_weight)[..., : self.vocab_size].float()
 
+    @property
+    def device(self) -> torch.device:
+        return self.head_weight.device
+
+    @property
+    def context(self) -> int:
+        return self.config.context
+
+    def next_logits(self, ids: Tensor, cache: Cache) -> Tensor:
+        """Logits (B, V) of the token after what `cache` has read and `ids` (B, T)."""
+        return self.head(self(ids, cache=cache)[:, -1])
+
     def new_cache(self, batch: int) -> Cache:
         """An empty cache for `batch` sequences of up to `context` positions."""
         config, weight = self.config, self.embedding.weight

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmdata.engine.session import Session
-from llmdata.errors import ChangedError, InputError
+from llmdata.errors import ChangedError, ConfigError, InputError
 from llmdata.storage import manifest
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.place import Place
-from llmdata.train.config import TrainConfig
+from llmdata.train.config import NgramConfig, TrainConfig
 from llmdata.train.parallel import ALONE, Ranks
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER
 
@@ -91,9 +91,17 @@ def train(
     # Recorded, because the number of threads decides the last bits of a sum: a resumed run has to use the same.
     before = begun.get("threads") if begun.get("ranks", 1) == ranks.size else None
     threads = config.threads or before or max(1, len(os.sched_getaffinity(0)) // ranks.here)
-    from llmdata.train.loop import Trainer
+    trainer: Counting | Trainer  # refuses what cannot be: before the stamp
+    if isinstance(config.shape, NgramConfig):
+        from llmdata.train.ngram_run import Counting
 
-    trainer = Trainer(tokens, index, out, config, session, threads, ranks)  # refuses what cannot be: before the stamp
+        if ranks.size > 1:
+            raise ConfigError(f"n-grams are counted by one process, not by {ranks.size}: run it without torchrun")
+        trainer = Counting(tokens, index, out, config, session)
+    else:
+        from llmdata.train.loop import Trainer
+
+        trainer = Trainer(tokens, index, out, config, session, threads, ranks)
     if ranks.first:
         manifest.save_stamp(out, TASK, stamp | {"threads": threads, "ranks": ranks.size})
     result = trainer.run()
@@ -150,6 +158,8 @@ def _deciding(config: TrainConfig) -> dict[str, Any]:
     settings.pop("init")
     settings["data"]["mix"] = [source.weight for source in config.data.mix]  # where they lie decides nothing
     settings["loop"] = {"steps": config.steps}
+    if isinstance(config.shape, NgramConfig):
+        settings["loop"]["tokens"] = config.loop.tokens
     return settings
 
 

@@ -5,18 +5,35 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.place import Place
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from llmdata.storage.encoding import Encoding
-    from llmdata.train.networks import Network
 
 MODEL, CHECKPOINTS, TOKENIZER = "model.json", "checkpoints", "tokenizer"
+
+
+class LanguageModel(Protocol):
+    """What text is written with: a decoder, Bengio's MLP, an n-gram model."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def context(self) -> int:
+        """Tokens that it can read before its cache is full."""
+
+    def new_cache(self, batch: int) -> Any:
+        """What remembers `batch` texts; its `length` is how many tokens it has read of each, and 0 empties it."""
+
+    def next_logits(self, ids: Tensor, cache: Any) -> Tensor:
+        """Logits (B, V) of the token after what `cache` has read and `ids` (B, T), which it reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +85,28 @@ def generate(
     return complete(model, encoding, eot, prompts, sampling, stream)
 
 
-def load_model(run: Place, checkpoint: str = "last", device: str = "auto") -> tuple[Network, Encoding, int]:
+def load_model(run: Place, checkpoint: str = "last", device: str = "auto") -> tuple[LanguageModel, Encoding, int]:
     """The model in `run`, its encoding, and the id of its end-of-text token."""
     folder, found = find_checkpoint(run, checkpoint)
     from llmdata.storage.encoding import load_encoding
     from llmdata.train.checkpoint import read_tensors
     from llmdata.train.config import MLPConfig, ModelConfig
     from llmdata.train.device import choose_device
-    from llmdata.train.networks import build
 
     about = (folder / MODEL).read_json()
-    kind = MLPConfig if about["model"].get("kind") == "mlp" else ModelConfig
-    model = build(kind.model_validate(about["model"]), about["vocab_size"])
-    model.load_state_dict(read_tensors(found / "model.safetensors"))
-    encoding = load_encoding(folder / TOKENIZER)
-    return model.to(choose_device(device)).eval(), encoding, about["eot"]
+    shape, vocab_size, eot = about["model"], about["vocab_size"], about["eot"]
+    tensors, encoding = read_tensors(found / "model.safetensors"), load_encoding(folder / TOKENIZER)
+    if shape.get("kind") == "ngram":
+        from llmdata.train.ngram import NgramModel
+
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return NgramModel.of_arrays(vocab_size, eot, arrays), encoding, eot
+    from llmdata.train.networks import build
+
+    kind = MLPConfig if shape.get("kind") == "mlp" else ModelConfig
+    model = build(kind.model_validate(shape), vocab_size)
+    model.load_state_dict(tensors)
+    return model.to(choose_device(device)).eval(), encoding, eot
 
 
 def find_checkpoint(run: Place, checkpoint: str = "last") -> tuple[Place, Place]:
@@ -112,7 +136,7 @@ def find_checkpoint(run: Place, checkpoint: str = "last") -> tuple[Place, Place]
 
 
 def complete(
-    model: Network,
+    model: LanguageModel,
     encoding: Encoding,
     eot: int,
     prompts: Sequence[str],
@@ -134,7 +158,7 @@ def complete(
 
 
 def continue_ids(
-    model: Network,
+    model: LanguageModel,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     eot: int | None,
@@ -153,7 +177,7 @@ def continue_ids(
         emit(row, None)
     if not live:
         return
-    device, context = model.embedding.weight.device, model.config.context
+    device, context = model.device, model.context
     generators = [torch.Generator().manual_seed(sampling.seed + row) for row in range(len(texts))]
     fed, end = 0, min(map(len, texts))  # positions fed to the cache, positions known of every row
     with torch.inference_mode():
@@ -163,7 +187,7 @@ def continue_ids(
                 fed = end - (context // 2 if end - fed < context else context)
                 cache.length = 0
             ids = torch.tensor([text[fed:end] for text in texts], device=device)
-            logits = model.head(model(ids, cache=cache)[:, -1])
+            logits = model.next_logits(ids, cache)
             fed = end
             writing = [row in live and end >= len(text) for row, text in enumerate(texts)]
             # Drawn only where it is used, so that a row's text does not depend on the prompts beside it.

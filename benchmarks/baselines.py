@@ -1,0 +1,132 @@
+"""Bits a byte of an n-gram model, Bengio's MLP and a transformer on the same tokens.
+
+    python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR [--seeds 3] [--order N] [--mlp KEY=VALUE …]
+    python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR --choose
+
+RECIPE is what `llmdata train --model` takes: model, batch and steps are the transformer's, and the MLP has as many steps
+of as many tokens. All are measured on the whole validation split. Runs stay in DIR, and a command that was stopped goes
+on there. `--choose` shows n-gram orders, and MLPs after a quarter of the steps, on the last twentieth of the training
+split, which is kept out of training for it: what the other command's --order and --mlp were chosen by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmdata.cli.train import load_config
+from llmdata.engine.session import Session
+from llmdata.storage import token_shards
+from llmdata.storage.manifest import sha256_of
+from llmdata.storage.place import Place
+from llmdata.storage.token_index import Shard, Split, TokenIndex, load_index
+from llmdata.train import TrainConfig, TrainResult, train
+from llmdata.train.data import TokenText
+
+HELD_OUT = 20
+ORDERS = (3, 4, 5, 6, 7, 8)
+MLPS = [
+    ["train.optim.lr=2e-3"],
+    ["train.optim.lr=4e-3"],
+    ["train.optim.lr=8e-3"],
+    ["train.optim.lr=4e-3", "train.model.window=8"],
+    ["train.optim.lr=4e-3", "train.model.hidden=256"],
+    ["train.optim.lr=4e-3", "train.model.direct=true"],
+]
+
+
+def config_of(model: str, settings: list[str], seed: int = 0) -> TrainConfig:
+    """The settings of a run that is measured on the whole validation split."""
+    loaded = load_config(model, None, settings)
+    given = loaded.model_dump() | {"eval_tokens": None, "seed": seed, "sample_tokens": 0}
+    if model != "ngram":
+        given["data"] |= {"seed": seed}
+        given |= {"eval_every": max(1, loaded.steps // 4), "checkpoint_every": max(1, loaded.steps // 8)}
+    return TrainConfig.model_validate(given)
+
+
+def mlp_config(transformer: TrainConfig, settings: list[str], seed: int = 0, share: int = 1) -> TrainConfig:
+    """The MLP's, with the transformer's batch and number of steps (a `share`-th of them)."""
+    length = [f"train.loop.steps={transformer.steps // share}"]
+    batch = transformer.data.batch_tokens
+    return config_of("mlp", [*length, f"train.data.batch_tokens={batch}", *settings], seed)
+
+
+def held_out(tokens: Place, out: Place) -> Place:
+    """The tokens folder `out`: training text of `tokens` but its last twentieth, which validates."""
+    index = load_index(tokens)
+    text = TokenText.of(tokens, index, "train")
+    ids = text.read(0, len(text))
+    cut = len(ids) - len(ids) // HELD_OUT
+    dtype = token_shards.dtype_for(index.vocab_size)
+    splits = {}
+    for name, part in (("train", ids[:cut]), ("val", ids[cut:])):
+        path = out / f"{name}-00000.bin"
+        path.write_bytes(token_shards.header(dtype, len(part)) + part.astype(dtype).tobytes())
+        size = index.splits["train"].bytes * len(part) // len(ids)  # bytes by their share of tokens
+        splits[name] = Split(len(part), 1, size, [Shard(path.name, len(part), sha256_of(path), path.size())])
+    for file in (tokens / "tokenizer").walk():
+        (out / "tokenizer" / file.name).write_bytes(file.read_bytes())
+    TokenIndex(index.tokenizer_digest, index.vocab_size, index.eot, np.dtype(dtype).name, "llmc", splits).save(out)
+    return out
+
+
+def choose(tokens: Place, out: Place, transformer: TrainConfig) -> None:
+    """Validation loss on held-out training text, of n-gram orders and of MLPs."""
+    part = held_out(tokens, out / "held-out")
+    for order in ORDERS:
+        result = run(part, out / f"choose-ngram-{order}", config_of("ngram", [f"train.model.order={order}"]))
+        print(f"ngram order {order}: {result.val_loss:.4f} nats, {result.parameters:,} parameters", flush=True)
+    for number, settings in enumerate(MLPS):
+        result = run(part, out / f"choose-mlp-{number}", mlp_config(transformer, settings, share=4))
+        print(f"mlp {' '.join(settings)}: {result.val_loss:.4f} nats, {result.parameters:,} parameters", flush=True)
+
+
+def run(tokens: Place, out: Place, config: TrainConfig) -> TrainResult:
+    return train(tokens, out, config, Session())
+
+
+def compare(tokens: Place, out: Place, arguments: argparse.Namespace, transformer: TrainConfig) -> None:
+    order = [] if arguments.order is None else [f"train.model.order={arguments.order}"]
+    runs: dict[str, list[TrainConfig]] = {"n-gram": [config_of("ngram", order)], "MLP": [], "transformer": []}
+    for seed in range(arguments.seeds):
+        runs["MLP"].append(mlp_config(transformer, arguments.mlp, seed))
+        runs["transformer"].append(config_of(arguments.transformer, arguments.set, seed))
+    print("| model | parameters | tokens | nats a token | bits a byte | seconds |\n|---|---|---|---|---|---|")
+    for name, configs in runs.items():
+        results = [run(tokens, out / f"{name}-{seed}", config) for seed, config in enumerate(configs)]
+        cells: list[Any] = [f"{results[0].parameters:,}", f"{results[0].tokens:,}"]
+        for field, digits in (("val_loss", 4), ("bits_per_byte", 3), ("seconds", 0)):
+            values = [getattr(result, field) for result in results]
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and digits else ""
+            cells.append(f"{statistics.mean(values):,.{digits}f}{spread}")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokens", type=Path)
+    parser.add_argument(
+        "--transformer", required=True, help="a preset or a recipe, as `llmdata train --model` takes it"
+    )
+    parser.add_argument("--set", action="append", default=[], help="a setting of the transformer, train.KEY=VALUE")
+    parser.add_argument("--mlp", action="append", default=[], help="a setting of the MLP, train.KEY=VALUE")
+    parser.add_argument("--order", type=int, help="of the n-gram model")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--choose", action="store_true", help="show what settings do on held-out training text")
+    arguments = parser.parse_args()
+    tokens, out = Place.of(str(arguments.tokens)), Place.of(str(arguments.out))
+    transformer = config_of(arguments.transformer, arguments.set)
+    if arguments.choose:
+        choose(tokens, out, transformer)
+    else:
+        compare(tokens, out, arguments, transformer)
+
+
+if __name__ == "__main__":
+    main()
