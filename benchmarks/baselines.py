@@ -3,8 +3,8 @@
     python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR [--seeds 3] [--order N] [--mlp KEY=VALUE …]
     python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR --choose
 
-RECIPE is what `llmdata train --model` takes: model, batch and steps are the transformer's, and the MLP has as many steps
-of as many tokens. All are measured on the whole validation split. Runs stay in DIR, and a command that was stopped goes
+RECIPE is what `llmdata train --model` takes: model, batch and steps are the transformer's; the MLP has as many steps of
+as many tokens. All are measured on the whole validation split. Runs stay in DIR, and a command that was stopped goes
 on there. `--choose` shows n-gram orders, and MLPs after a quarter of the steps, on the last twentieth of the training
 split, which is kept out of training for it: what the other command's --order and --mlp were chosen by.
 """

@@ -293,6 +293,8 @@ def test_what_is_for_decoders_says_so(tokens: Place, tmp_path: Path) -> None:
             refused = CliRunner().invoke(app, command)
             assert refused.exit_code == 2, refused.output
             assert f"a baseline ({model})" in " ".join(refused.stderr.split())
+        begun = ["train", tokens.path, "--out", out + "-2", "--model", model, "--init", out]
+        assert "leave out --model" in CliRunner().invoke(app, begun).stderr
         planned = CliRunner().invoke(app, ["plan", tokens.path, "--model", model])
         assert planned.exit_code == 2
         assert f"{model}, a baseline" in " ".join(planned.stderr.split())

@@ -19,7 +19,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A preset (demo, gpt2-124m, llama-3.2-1b, …) or a YAML file. [default: demo]", metavar="MODEL"
+            help="A preset (demo, gpt2-124m, llama-3-8b, …), a baseline (ngram, mlp) or a YAML file. [default: demo]",
+            metavar="MODEL",
         ),
     ] = None,
     init: Annotated[
@@ -40,6 +41,7 @@ def train(
     \b
     Example:
       llmdata train runs/demo/tokens --out model --steps 500
+      llmdata train tokens -o counts --model ngram --set train.model.order=4
       llmdata train tokens -o model --model gpt2-124m --set train.optim.lr=3e-4 --max-time 8h
       llmdata train tokens -o tuned --init demo-hf --steps 200
     """

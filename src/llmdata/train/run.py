@@ -14,7 +14,7 @@ from llmdata.errors import ChangedError, ConfigError, InputError
 from llmdata.storage import manifest
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.place import Place
-from llmdata.train.config import NgramConfig, TrainConfig
+from llmdata.train.config import ModelConfig, NgramConfig, TrainConfig
 from llmdata.train.parallel import ALONE, Ranks
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER
 
@@ -68,6 +68,8 @@ def train(
     sources = load_sources(tokens, index, config.data.mix)
     begun_with = None
     if config.init is not None:
+        if not isinstance(config.shape, ModelConfig):
+            raise ConfigError(f"--init goes on with a decoder, in its shape; leave out --model {config.shape.kind}")
         from llmdata.train.hf import beginning
 
         config, begun_with = beginning(config, Place.of(config.init), index)
