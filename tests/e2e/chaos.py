@@ -51,6 +51,19 @@ def small_disk(folder: Path) -> Iterator[bool]:
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def faked(clock: Path) -> dict[str, str]:
+    """The environment of processes whose clock is off by what the file `clock` says, whenever they look."""
+    return {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        # A clock that is set leaves the monotonic one alone, and the times that files already have.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+        "PYTHONPATH": os.pathsep.join([str(SLEEP), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+
+
 class Missed(Exception):
     """The run ended, or needed nothing more, before the fault could do anything."""
 
@@ -80,15 +93,6 @@ class Trial:
     def start(self) -> subprocess.Popen[str]:
         if self.process is None:
             self.at_work = False
-            extra = {
-                "LD_PRELOAD": str(FAKETIME),
-                "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-                "FAKETIME_NO_CACHE": "1",
-                # A clock that is set leaves the monotonic one alone, and the times that files already have.
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "NO_FAKE_STAT": "1",
-                "PYTHONPATH": os.pathsep.join([str(SLEEP), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            }
             with open(self.log, "w") as log:
                 self.process = subprocess.Popen(
                     command(
@@ -100,7 +104,7 @@ class Trial:
                         "2",
                         *(["--rerun"] if self.rerun else []),
                     ),
-                    env=environment(**(extra if self.faketime else {})),
+                    env=environment(**(faked(self.clock) if self.faketime else {})),
                     stdout=subprocess.DEVNULL,
                     stderr=log,
                     text=True,
@@ -239,7 +243,8 @@ def make_read_only(trial: Trial) -> str:
     """The folder turns read-only under the command, by a read-only mount over it: a remount waits for open files."""
     assert mount("--bind", trial.run, trial.run)
     try:
-        assert mount("-o", "remount,bind,ro", trial.run)
+        if not mount("-o", "remount,bind,ro", trial.run):
+            raise Missed  # a file was opened for writing between the two lines
         code, said = trial.wait()
     finally:
         subprocess.run(["umount", "-l", str(trial.run)], check=True)

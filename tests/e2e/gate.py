@@ -1,8 +1,9 @@
-"""A task function that holds the first task on one machine of a cluster until the test lets it go."""
+"""Task functions that hold a task on a cluster: until the test lets it go, or for good."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,4 +22,15 @@ def pass_through(folder: str, node: str, after: bool, function: Callable[[Any], 
     else:
         while not held.exists():  # so that not all is done before the machine has begun
             pass
+    return result
+
+
+def stay(folder: str, function: Callable[[Any], Any], payload: Any) -> Any:
+    """`function(payload)` for the first task that comes; all others do their work and are then not done for ever."""
+    result = function(payload)
+    try:
+        Path(folder, "first").touch(exist_ok=False)
+    except FileExistsError:
+        Path(folder, "held").touch()
+        signal.pause()
     return result

@@ -7,12 +7,16 @@ table.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.chaos import Struck, deal, play, table
+from tests.e2e.chaos import FAKETIME, Struck, deal, faked, play, table
+from tests.e2e.conftest import environment
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 TRIALS = 40
@@ -33,6 +37,18 @@ def record(pytestconfig: pytest.Config) -> Iterator[list[Struck]]:
         print(f"\n{text}")
     if path := os.environ.get("CHAOS_TABLE"):
         Path(path).write_text(text)
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="needs libfaketime")
+def test_a_faked_clock_jumps_and_nothing_else_changes(tmp_path: Path) -> None:
+    clock, look = tmp_path / "clock", "import time; time.sleep(0.001); print(time.time(), time.monotonic())"
+    clock.write_text("+365d\n")
+    said = subprocess.run(
+        [sys.executable, "-c", look], env=environment(**faked(clock)), capture_output=True, text=True, check=True
+    )
+    wall, monotonic = map(float, said.stdout.split())
+    assert abs(wall - time.time() - 365 * 86400) < 3600
+    assert abs(monotonic - time.monotonic()) < 3600
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +25,7 @@ from llmdata.pipeline.clean import run_clean
 from llmdata.pipeline.recipe import load_recipe
 from llmdata.storage.place import Place
 from tests.e2e import gate
-from tests.e2e.conftest import Llmdata, data_files, losses
+from tests.e2e.conftest import Llmdata, data_files, environment, losses
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,39 @@ def test_a_run_on_a_cluster_makes_the_same_bytes(
     assert sorted(found) == sorted(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
     assert losses(tmp_path / "run") == losses(undisturbed)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("stage", ["clean 1/2", "minhash keys"])
+def test_the_driver_is_killed_in_the_middle_and_started_again(
+    stage: str, cluster: Any, recipe: Path, undisturbed: Path, tmp_path: Path, llmdata: Llmdata
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["run", recipe, "--workdir", run, "--until", "clean", "--executor", "ray"]
+    arguments += ["--ray-address", cluster.address]
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.driver", str(tmp_path), stage, *map(str, arguments)],
+        env=environment(PYTHONPATH=path),
+        cwd=root,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "held").exists():
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.01)
+    driver.kill()
+    driver.communicate()
+    finished = {path.name for path in run.rglob(".llmdata/tasks/*.json")}
+
+    done = llmdata(*arguments)
+
+    assert "were done before" in done.stderr or stage != "clean 1/2"
+    assert finished
+    expected, found = data_files(undisturbed / "clean"), data_files(run / "clean")
+    assert [name for name in expected if found.get(name) != expected[name]] == []
+    llmdata("inspect", run / "clean", "--verify")
 
 
 def test_a_machine_dies_in_extraction_in_the_shuffle_and_in_clustering(

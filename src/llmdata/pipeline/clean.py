@@ -14,7 +14,7 @@ from typing import Any
 from llmdata.audit import contamination
 from llmdata.audit.folders import parts_of
 from llmdata.audit.funnel import FUNNEL, write_funnel
-from llmdata.engine.pool import Limits, Task, run_tasks
+from llmdata.engine.pool import Limits, Needs, Task, run_tasks
 from llmdata.engine.session import Session
 from llmdata.engine.share import run_list
 from llmdata.errors import ChangedError, ConfigError, InputError
@@ -79,7 +79,7 @@ def run_clean(
         stamp = {"state": state, "finished": False, "passes": [step.folder for step in chain]}
         manifest.save_stamp(out, "clean", stamp)
     made: list[Manifest] = []
-    with _journal_folder(out, shared=session.share is not None) as journal:
+    with _journal_folder(out, shared=bool(session.share or session.cluster)) as journal:
         previous: list[Manifest] = []
         for step in chain:
             tasks = _plan_pass(step, out, config, journal, pieces, previous, base)
@@ -319,6 +319,7 @@ def _run_pass(
             session,
             stage=stage,
             limits=limits,
+            needs=Needs(memory=limits.memory),
             state=out,
             facts=_facts,
             preload=preload.CLEAN,
@@ -417,7 +418,11 @@ def _funnel(out: Place, config: CleanConfig) -> dict[str, Any]:
 
 @contextmanager
 def _journal_folder(out: Place, shared: bool) -> Iterator[str]:
-    """A local folder for the journals of tasks in hand; what an earlier, killed run left there is removed."""
+    """A local folder for the journals of tasks in hand; what an earlier, killed run left there is removed.
+
+    With `shared`, others may still write into an earlier one: ranks, or machines that have not heard that their driver
+    is dead.
+    """
     if out.fs is None and not shared:
         folder = (out / PRIVATE / "journal").path
         shutil.rmtree(folder, ignore_errors=True)

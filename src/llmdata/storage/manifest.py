@@ -129,7 +129,10 @@ def check_stage(folder: Place, stage: str) -> None:
     """Raise ConfigError if another stage writes into `folder`: `--rerun` would take its files for leftovers."""
     found = (stamp_of(folder) or {}).get("stage", stage)
     if found != stage:
-        raise ConfigError(f"{folder}: holds what the stage {found} made, so {stage} needs another folder")
+        raise ConfigError(
+            f"{folder}: holds what the stage {found} made, so {stage} needs another folder. So says "
+            f"{folder / PRIVATE / 'stage.json'}; if it is damaged, remove it."
+        )
 
 
 def stamp_of(folder: Place) -> dict[str, Any] | None:
