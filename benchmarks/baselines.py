@@ -5,8 +5,8 @@
 
 RECIPE is what `llmdata train --model` takes: model, batch and steps are the transformer's; the MLP has as many steps of
 as many tokens. All are measured on the whole validation split. Runs stay in DIR, and a command that was stopped goes
-on there. `--choose` shows n-gram orders, and MLPs after a quarter of the steps, on the last twentieth of the training
-split, which is kept out of training for it: what the other command's --order and --mlp were chosen by.
+on there. `--choose` shows n-gram orders, and MLPs of several rates after a quarter of the steps, on the last twentieth
+of the training split, which is kept out of training for it: what the other command's --order and --mlp were chosen by.
 """
 
 from __future__ import annotations
@@ -29,14 +29,7 @@ from llmdata.train.data import TokenText
 
 HELD_OUT = 20
 ORDERS = (3, 4, 5, 6, 7, 8)
-MLPS = [
-    ["train.optim.lr=2e-3"],
-    ["train.optim.lr=4e-3"],
-    ["train.optim.lr=8e-3"],
-    ["train.optim.lr=4e-3", "train.model.window=8"],
-    ["train.optim.lr=4e-3", "train.model.hidden=256"],
-    ["train.optim.lr=4e-3", "train.model.direct=true"],
-]
+RATES = ("2e-3", "4e-3", "8e-3")
 
 
 def config_of(model: str, settings: list[str], seed: int = 0) -> TrainConfig:
@@ -75,14 +68,15 @@ def held_out(tokens: Place, out: Place) -> Place:
     return out
 
 
-def choose(tokens: Place, out: Place, transformer: TrainConfig) -> None:
-    """Validation loss on held-out training text, of n-gram orders and of MLPs."""
+def choose(tokens: Place, out: Place, arguments: argparse.Namespace, transformer: TrainConfig) -> None:
+    """Validation loss on held-out training text, of n-gram orders and of the MLP's rates."""
     part = held_out(tokens, out / "held-out")
     for order in ORDERS:
         result = run(part, out / f"choose-ngram-{order}", config_of("ngram", [f"train.model.order={order}"]))
         print(f"ngram order {order}: {result.val_loss:.4f} nats, {result.parameters:,} parameters", flush=True)
-    for number, settings in enumerate(MLPS):
-        result = run(part, out / f"choose-mlp-{number}", mlp_config(transformer, settings, share=4))
+    for rate in RATES:
+        settings = [*arguments.mlp, f"train.optim.lr={rate}"]
+        result = run(part, out / f"choose-mlp-{rate}", mlp_config(transformer, settings, share=4))
         print(f"mlp {' '.join(settings)}: {result.val_loss:.4f} nats, {result.parameters:,} parameters", flush=True)
 
 
@@ -123,7 +117,7 @@ def main() -> None:
     tokens, out = Place.of(str(arguments.tokens)), Place.of(str(arguments.out))
     transformer = config_of(arguments.transformer, arguments.set)
     if arguments.choose:
-        choose(tokens, out, transformer)
+        choose(tokens, out, arguments, transformer)
     else:
         compare(tokens, out, arguments, transformer)
 
