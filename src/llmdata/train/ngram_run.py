@@ -72,8 +72,11 @@ class Counting:
         loss = mean_loss(model, self.train, max(1, counted - CHUNK), counted)
         measured = self._evaluate(model)
         rate = round(counted / max(seconds, 1e-9), 1)
-        line = {"step": 1, "tokens": counted, "loss": loss, **measured}
-        Log(self.out / METRICS, -1).append([line | {"seconds": round(seconds, 3), "tokens_per_second": rate}])
+        times = {"seconds": round(seconds, 3), "tokens_per_second": rate}
+        # Before anything is counted, all tokens are as likely.
+        before = {"step": 0, "tokens": 0, **self._measures(math.log(self.index.vocab_size))}
+        after = {"step": 1, "tokens": counted, "loss": loss, **measured, **times}
+        Log(self.out / METRICS, -1).append([before, after])
         texts = self._sample(model)
         checkpoint = (self.out / CHECKPOINTS).mkdir() / STEP
         write_safetensors(checkpoint / "model.safetensors", {k: torch.from_numpy(v) for k, v in model.arrays().items()})
@@ -110,10 +113,13 @@ class Counting:
 
     def _evaluate(self, model: NgramModel) -> dict[str, float]:
         """As the loop measures, on the same tokens: all of the validation split but its first."""
+        return self._measures(mean_loss(model, self.val, 1, len(self.val)) if len(self.val) > 1 else 0.0)
+
+    def _measures(self, loss: float) -> dict[str, float]:
+        """A loss on the validation split as it is told; nothing if there is no such split."""
         split = self.index.splits.get("val")
         if split is None or len(self.val) < 2:
             return {}
-        loss = mean_loss(model, self.val, 1, len(self.val))
         measured = {"val_loss": loss, "val_perplexity": math.exp(min(loss, 700))}
         if split.bytes:
             measured["bits_per_byte"] = loss / math.log(2) * split.tokens / split.bytes
