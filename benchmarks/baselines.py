@@ -3,16 +3,18 @@
     python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR [--seeds 3] [--order N] [--mlp KEY=VALUE …]
     python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR --choose
 
-RECIPE is what `llmdata train --model` takes: model, batch and steps are the transformer's; the MLP has as many steps of
-as many tokens. All are measured on the whole validation split. Runs stay in DIR, and a command that was stopped goes
-on there. `--choose` shows n-gram orders, and MLPs of several rates after a quarter of the steps, on the last twentieth
-of the training split, which is kept out of training for it: what the other command's --order and --mlp were chosen by.
+RECIPE is what `llmdata train --model` takes: model, batch and steps are the transformer's; the MLP has as many steps
+of as many tokens. All are measured on the whole validation split. CPU seconds are of all threads, measurements
+included. Runs stay in DIR, and a command that was stopped goes on there. `--choose` shows n-gram orders, and MLPs of
+several rates after a quarter of the steps, on the last twentieth of the training split, which is kept out of training
+for it: what the other command's --order and --mlp were chosen by.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +92,23 @@ def compare(tokens: Place, out: Place, arguments: argparse.Namespace, transforme
     for seed in range(arguments.seeds):
         runs["MLP"].append(mlp_config(transformer, arguments.mlp, seed))
         runs["transformer"].append(config_of(arguments.transformer, arguments.set, seed))
-    print("| model | parameters | tokens | nats a token | bits a byte | seconds |\n|---|---|---|---|---|---|")
+    print("| model | parameters | tokens | nats a token | bits a byte | CPU seconds |\n|---|---|---|---|---|---|")
     for name, configs in runs.items():
-        results = [run(tokens, out / f"{name}-{seed}", config) for seed, config in enumerate(configs)]
+        results, seconds = [], []
+        for seed, config in enumerate(configs):
+            place, before = out / f"{name}-{seed}", time.process_time()
+            begun = place.exists()
+            results.append(run(tokens, place, config))
+            if not begun:  # else a part of it was done before
+                (place / "cpu.json").write_json(time.process_time() - before)
+            if (place / "cpu.json").exists():
+                seconds.append(float((place / "cpu.json").read_json()))
         cells: list[Any] = [f"{results[0].parameters:,}", f"{results[0].tokens:,}"]
-        for field, digits in (("val_loss", 4), ("bits_per_byte", 3), ("seconds", 0)):
+        for field, digits in (("val_loss", 4), ("bits_per_byte", 3)):
             values = [getattr(result, field) for result in results]
-            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and digits else ""
+            spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):,.{digits}f}{spread}")
+        cells.append(f"{statistics.mean(seconds):,.0f}" if seconds else "–")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
