@@ -3,9 +3,9 @@
     python benchmarks/tokenize_limits.py memory CORPUS [--sizes 100MB 500MB 2GB]
     python benchmarks/tokenize_limits.py time [--encodings gpt2 o200k_base]
 
-`memory`: peak memory of the command and its workers together (proportional, PSS, ten times a second), for whole
-files of CORPUS (`tokenize_corpus.py` makes one) until there is enough text. `time`: CPU seconds for texts without
-spaces of one, two and four times a size, with their ratios: 2 and 4 are linear.
+`memory`: peak memory of the command and its workers together (proportional, PSS, ten times a second), for as much of
+CORPUS (`tokenize_corpus.py` makes one), every so many documents of it, in at least two files. `time`: CPU seconds for
+texts without spaces of one, two and four times a size, with their ratios: 2 and 4 are linear.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ import pyarrow.parquet as pq
 from llmdata.config import parse_size
 from llmdata.storage.encoding import load_encoding
 
+ROW_GROUP = 50_000_000
+"""Text in a row group, so that the smallest sample has one in each of two files."""
+
 
 def peak_of(order: list[str]) -> tuple[int, float]:
     """Peak of the proportional memory of `order` and its children, in bytes, and its seconds."""
@@ -45,18 +48,38 @@ def peak_of(order: list[str]) -> tuple[int, float]:
     return peak, time.perf_counter() - began
 
 
-def memory(corpus: Path, sizes: list[int], name: str) -> None:
+def sample(corpus: Path, size: int, folder: Path) -> int:
+    """Every so many documents of CORPUS, `size` bytes of text or all there is, in files of at most 100 MB and at least
+    two: the same kind of text at every size, with its longest documents. Returns the bytes."""
     files = sorted(corpus.glob("*.parquet"))
-    bytes_of = {file: pq.read_table(file, columns=["text"]).nbytes for file in files}
+    facts = [file.metadata for file in map(pq.ParquetFile, files)]
+    groups = [found.row_group(group) for found in facts for group in range(found.num_row_groups)]
+    whole = sum(group.column(0).total_uncompressed_size for group in groups)
+    rows = sum(group.num_rows for group in groups)
+    step, parts = max(1, round(whole / size)), max(2, -(-min(size, whole) // 100_000_000))
+    seen = turn = total = size = 0
+    held: list[pa.RecordBatch] = []
+    with contextlib.ExitStack() as stack:
+        schema = pq.read_schema(files[0])
+        writers = [stack.enter_context(pq.ParquetWriter(folder / f"{part}.parquet", schema)) for part in range(parts)]
+        for batch in (batch for file in files for batch in pq.ParquetFile(file).iter_batches(1000)):
+            held.append(batch.take(pa.array(range(-seen % step, len(batch), step), pa.int64())))
+            seen += len(batch)
+            size += held[-1].column("text").nbytes
+            if size >= ROW_GROUP or seen == rows:
+                table = pa.Table.from_batches(held)
+                writers[turn % parts].write_table(table, row_group_size=max(1, len(table)))
+                total, turn, held, size = total + size, turn + 1, [], 0
+    return total
+
+
+def memory(corpus: Path, sizes: list[int], name: str) -> None:
     for size in sizes:
-        chosen, whole = [], 0
-        for file in files:
-            if whole < size * 0.95:
-                chosen.append(str(file))
-                whole += bytes_of[file]
-        with tempfile.TemporaryDirectory() as out:
-            order = [sys.executable, "-m", "llmdata", "tokenize", *chosen, "--tokenizer", name, "-o", f"{out}/tokens"]
-            peak, seconds = peak_of([*order, "-w", "2"])
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "corpus").mkdir()
+            whole = sample(corpus, size, Path(folder) / "corpus")
+            order = [sys.executable, "-m", "llmdata", "tokenize", f"{folder}/corpus", "--tokenizer", name]
+            peak, seconds = peak_of([*order, "-o", f"{folder}/tokens", "-w", "2"])
         print(f"{whole / 1e6:8,.0f} MB of text: peak {peak / 1e6:,.0f} MB, {seconds:.1f} s", flush=True)
 
 

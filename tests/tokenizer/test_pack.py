@@ -101,6 +101,23 @@ def test_round_trip(
     assert not (tmp_path / "t" / ".llmdata" / "encoded").exists()
 
 
+@pytest.mark.parametrize("name", ["bpe", "word"])
+def test_a_tokenizer_given_as_its_file(corpus: Place, tokenizers: dict[str, Place], tmp_path: Path, name: str) -> None:
+    """By its `tokenizer.json`, in its folder or copied out of it: the same tokens, and they can be decoded."""
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "alone" / file).parent.mkdir(exist_ok=True)
+        (tmp_path / "alone" / file).write_bytes((tokenizers[name] / file).read_bytes())
+    alone = Place(str(tmp_path / "alone"))
+    given = [tokenizers[name], tokenizers[name] / "tokenizer.json", alone, alone / "tokenizer.json"]
+    found = []
+    for number, tokenizer in enumerate(given):
+        run(corpus, tokenizer, tmp_path / str(number))
+        found.append((tmp_path / str(number) / "train-00000.bin").read_bytes())
+        if name == "bpe":
+            check_round_trip(tmp_path / str(number), TEXT)
+    assert found == found[:1] * 4
+
+
 def test_hostile_documents(tokenizers: dict[str, Place], tmp_path: Path) -> None:
     hostile = ["<|endoftext|>", "", "a<|endoftext|>b" * 50, "\0", "x" * 50_000, "\u088f", " \n", "😀" * 1000]
     docs = [Document(text=text, id=f"h{number}") for number, text in enumerate(hostile)]

@@ -72,7 +72,7 @@ def _from_folder(folder: Place) -> Encoding:
         folder = inner
     config = _config(folder)
     ours = config.get("llmdata")
-    if isinstance(ours, dict) and ours.get("kind") == "bpe":
+    if isinstance(ours, dict) and ours.get("kind") == "bpe" and (folder / RANKS).exists():
         ranks = parse_ranks((folder / RANKS).read_bytes(), str(folder / RANKS))
         if not ours.get("special_tokens") or "pattern" not in ours:
             raise InputError(f"{folder / CONFIG}: names no pattern or no special tokens; make the tokenizer anew")
@@ -93,7 +93,9 @@ def _from_json(data: bytes, file: Place) -> Encoding:
         special = ours["special_tokens"]
         characters = sorted((name for name in vocabulary if name not in special), key=vocabulary.__getitem__)
         return CharEncoding(characters, special)
-    kind = str(ours["kind"]) if isinstance(ours, dict) and "kind" in ours else "json"
+    if isinstance(ours, dict) and ours.get("kind") == "bpe" and file.name == JSON and (file.parent / RANKS).exists():
+        return _from_folder(file.parent)  # of ours, and so for gigatoken
+    kind = "word" if isinstance(ours, dict) and ours.get("kind") == "word" else "json"
     eos = config.get("eos_token")
     eos = eos.get("content") if isinstance(eos, dict) else eos
     try:

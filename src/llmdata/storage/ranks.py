@@ -20,11 +20,11 @@ def load_gigatoken(ranks: Mapping[bytes, int], pretokenizer: str) -> Any:
     """
     import gigatoken
 
-    dense = {token: number for number, token in enumerate(sorted(ranks, key=ranks.__getitem__))}
+    ordered = sorted(ranks, key=ranks.__getitem__)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "vocab.tiktoken")
         with open(path, "wb") as stream:
-            stream.write(dump_ranks(dense))
+            stream.writelines(_line(token, number) for number, token in enumerate(ordered))
         try:
             return gigatoken.Tokenizer.from_tiktoken(path, pretokenizer)
         except BaseException as error:
@@ -42,8 +42,11 @@ def byte_alphabet() -> dict[str, int]:
 
 def dump_ranks(ranks: dict[bytes, int]) -> bytes:
     """`ranks` in tiktoken's file format: base64 of the token, a space, its rank; one a line."""
-    ordered = sorted(ranks.items(), key=lambda item: item[1])
-    return b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ordered)
+    return b"".join(_line(token, ranks[token]) for token in sorted(ranks, key=ranks.__getitem__))
+
+
+def _line(token: bytes, rank: int) -> bytes:
+    return base64.b64encode(token) + b" %d\n" % rank
 
 
 def parse_ranks(data: bytes, name: str) -> dict[bytes, int]:
