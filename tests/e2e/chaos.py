@@ -411,7 +411,7 @@ def play(seed: int, faults: list[tuple[str, str]], recipe: Path, undisturbed: Pa
                     kind == "clock jumps" and not trial.faketime
                 ):
                     continue
-                for _ in range(6):
+                for _ in range(12):
                     try:
                         reached = trial.reach(stage)
                         struck.append(Struck(kind, reached, KINDS[kind](trial)))
