@@ -81,7 +81,7 @@ def plan(
             from llmdata.train.measured import compare
 
             top = peak * 1e12 if peak is not None else card.flops if card is not None else None
-            rows = compare(Place.of(run), None if top is None else top * (count or 1), mfu)
+            rows = compare(Place.of(run), top, mfu, count)
             console.result({"comparison": [asdict(row) for row in rows]})
             console.render(_comparison_table(rows))
             return

@@ -25,14 +25,18 @@ class Comparison:
     measured: float | None
 
 
-def compare(run: Place, peak: float | None = None, mfu: float = 0.4) -> list[Comparison]:
-    """Plan and measurement of the training in `run`; `peak` is the FLOP/s of the GPUs together, if known.
+def compare(run: Place, peak: float | None = None, mfu: float = 0.4, count: int | None = None) -> list[Comparison]:
+    """Plan and measurement of the training in `run`; `peak` is the FLOP/s of one of its GPUs, if known.
 
+    `count` is how many there were; None: as many as the run had ranks when it was last begun.
     Raises InputError if there is no model in `run`, or no step has been recorded.
     """
     folder, checkpoint = find_checkpoint(run)
     about = (folder / "model.json").read_json()
-    settings = (manifest.stamp_of(folder) or {}).get("settings")
+    stamp = manifest.stamp_of(folder) or {}
+    settings = stamp.get("settings")
+    if peak is not None:
+        peak *= count or stamp.get("ranks", 1)
     lines = [line for line in read_lines(folder / "metrics.jsonl") if "loss" in line]
     if not settings or not lines:
         raise InputError(

@@ -6,6 +6,7 @@ torch only where there are several.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import time
@@ -158,18 +159,23 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
     store.set(f"rank-{ranks.rank}", f"{socket.gethostname()} {os.getpid()}")
     try:
         yield
-        dist.barrier()
+        ranks.meet()
     except LlmdataError as error:
         _tell_once(store, str(error), error.exit_code)
         raise
+    except torch.cuda.OutOfMemoryError as error:
+        message = f"rank {ranks.rank}: the GPU's memory is full ({_first_line(error)})"
+        advice = (
+            "set train.data.micro_batch lower, or train.recompute=true, or start more ranks with train.parallel=fsdp"
+        )
+        _tell_once(store, message, 1)
+        raise LlmdataError(f"{message}: {advice}") from error
     except RuntimeError as error:
-        # Also what gloo and NCCL raise, and FSDP on their behalf: told from defects by a rank that is no more.
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            raise
+        # What gloo and NCCL raise, and FSDP on their behalf, is told from a defect by a rank that is no more.
         gone = _gone(store, ranks)
         if not gone and not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        if store.check([_FAILED]):  # it has told why itself
+        if _failed(store):  # and has told why itself
             raise SystemExit(1) from None
         message = (
             f"{gone or 'a rank'} has ended, killed or out of memory, or the network between the ranks is down: "
@@ -177,34 +183,54 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
         )
         _tell_once(store, message, 1)
         raise LlmdataError(message) from error
-    finally:
-        dist.destroy_process_group()
+    # Only where all is well: ending NCCL waits for the others. Shards go first, or threads outlive the interpreter.
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def _tell_once(store: Any, message: str, exit_code: int) -> None:
     """Return on the one rank that is to tell `message`; elsewhere end with `exit_code`."""
-    store.set(_FAILED, "")
-    if store.add(message, 1) > 1:
+    try:
+        store.set(_FAILED, "")
+        first = store.add(message, 1) == 1
+    except RuntimeError:  # the store went with the machine that kept it: everybody tells
+        return
+    if not first:
         raise SystemExit(exit_code) from None
+
+
+def _failed(store: Any) -> bool:
+    """Whether a rank has told why it ended."""
+    try:
+        told: bool = store.check([_FAILED])
+    except RuntimeError:
+        return False
+    return told
 
 
 def _gone(store: Any, ranks: Ranks) -> str:
     """Which ranks of this machine have ended, in words; nothing if none has within a second."""
     import psutil
 
-    found = []
-    for _ in range(20):  # the kernel closes a dying process's connections before it calls it dead
-        for other in range(ranks.size):
-            host, pid = store.get(f"rank-{other}").decode().rsplit(" ", 1)
-            if host != socket.gethostname():
-                continue
+    try:
+        named = [store.get(f"rank-{other}").decode().rsplit(" ", 1) for other in range(ranks.size)]
+    except RuntimeError:
+        return ""
+    here = {rank: int(pid) for rank, (host, pid) in enumerate(named) if host == socket.gethostname()}
+    found: list[str] = []
+    for _ in range(20):  # a dying process's connections are closed before it is dead
+        for rank, pid in here.items():
             try:
-                alive = psutil.Process(int(pid)).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+                alive = psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
             except psutil.NoSuchProcess:
                 alive = False
             if not alive:
-                found.append(f"rank {other} (process {pid} on {host})")
+                found.append(f"rank {rank} (process {pid} on {socket.gethostname()})")
         if found:
             break
         time.sleep(0.05)
     return ", ".join(found)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].partition(". ")[0]
