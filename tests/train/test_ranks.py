@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -187,6 +188,37 @@ def test_more_ranks_compute_what_one_does(tokens: Place, tmp_path: Path, count: 
     train(tokens, one, tiny(**settings), Session())
     together(count, tokens, tmp_path, [(several, tiny(**settings, parallel=kind), None)])
     same_but_for_rounding(one, several)
+
+
+@pytest.mark.chaos
+def test_two_machines(tokens: Place, tmp_path: Path) -> None:
+    """A `torchrun` for each, as on two machines; the second one is killed with all it started."""
+    config = tiny(**KILLED)
+    undisturbed, out = Place.of(tmp_path / "undisturbed"), Place.of(tmp_path / "model")
+    together(2, tokens, tmp_path, [(undisturbed, config, None)])
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(config.model_dump_json())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def begin(machine: int) -> subprocess.Popen[str]:
+        where = ["--nnodes", "2", "--node-rank", machine, "--master-addr", "127.0.0.1", "--master-port", port]
+        # What the second is told to write to is on no disk that the first one sees.
+        model = out.path if machine == 0 else tmp_path / "elsewhere"
+        command = torchrun(1, *where, "-m", "llmdata", "train", tokens.path, "-o", model, "--model", settings)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    first, second = begin(0), begin(1)
+    until(out, 96, first)
+    for process in (*psutil.Process(second.pid).children(), second):
+        process.kill()
+    second.communicate()
+    assert "rank 1 (process" in first.communicate(timeout=60)[1]
+    assert first.returncode == 1
+    first, second = begin(0), begin(1)
+    assert [job.communicate() and job.returncode for job in (first, second)] == [0, 0]
+    assert records(out) == records(undisturbed)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.chaos
