@@ -29,7 +29,7 @@ SPAN = dict(zip(STAGES, (1.5, 0.1, 0.6, 0.2, 0.4, 1.5, 0.05), strict=True))
 """About how many seconds a stage of the tiny run takes: a fault strikes somewhere in this time."""
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 SLEEP = Path(__file__).parent / "faked_clock"
-PATIENCE = 240
+PATIENCE = 600
 FIRST_TASKS = 9
 """Tasks of the tiny recipe's first pass."""
 FOLDERS = {"clean": "clean", "tokenizer": "tokenizer", "tokens": "tokenize", "model": "train"}

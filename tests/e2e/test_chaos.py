@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.chaos import FAKETIME, Struck, deal, faked, play, table
 from tests.e2e.conftest import environment
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 TRIALS = 40
 HANDS = deal(TRIALS)
 SEEDS = (
