@@ -45,7 +45,7 @@ def fit(examples: Sequence[Example], log: Callable[[str], None] = lambda line: N
         for i in here:
             hinted[i] = examples[i].columns | features.hints(examples[i].described, **tables)
     first_names = tuple(hinted[0])
-    first_rows = _matrix(hinted, first_names)
+    first_rows = _matrix(examples, hinted, first_names)
     opinion = np.empty(len(target))
     for k in range(INNER_FOLDS):
         trees = _trees(first_rows[rows != k], target[rows != k], weight[rows != k], FIRST_TREES)
@@ -59,7 +59,8 @@ def fit(examples: Sequence[Example], log: Callable[[str], None] = lambda line: N
         contexts.append(features.context(example.described, opinion[start:end]))
         start = end
     second_names = first_names + tuple(contexts[0])
-    second = _trees(np.hstack([first_rows, _matrix(contexts, tuple(contexts[0]))]), target, weight, SECOND_TREES)
+    second_rows = np.hstack([first_rows, _matrix(examples, contexts, tuple(contexts[0]))])
+    second = _trees(second_rows, target, weight, SECOND_TREES)
     log("second ensemble")
     first, first_names = _without_idle(first, first_names)
     second, second_names = _without_idle(second, second_names)
@@ -79,8 +80,10 @@ def _importance(example: Example) -> np.ndarray:
     return words / (max(example.gold_words, 20) + 0.3 * words.sum()) + 0.0002
 
 
-def _matrix(columns: Sequence[dict[str, np.ndarray]], names: Sequence[str]) -> np.ndarray:
-    return np.concatenate([np.array([part[name] for name in names], np.float32).T for part in columns])
+def _matrix(examples: Sequence[Example], columns: Sequence[dict[str, np.ndarray]], names: Sequence[str]) -> np.ndarray:
+    """(rows, features) of all examples."""
+    parts = zip(examples, columns, strict=True)
+    return np.concatenate([features.matrix(part, names, example.described.n).T for example, part in parts])
 
 
 def _trees(rows: np.ndarray, target: np.ndarray, weight: np.ndarray, number: int) -> model.Trees:
@@ -162,7 +165,7 @@ def _count_tokens(examples: Sequence[Example]) -> Counts:
             entry[1] += total
 
         for path in np.flatnonzero(total).tolist():
-            for token in features.name_tokens(page.path_names[path]):
+            for token in set(features.name_tokens(page.path_names[path])):
                 if 2 <= len(token) <= 40:
                     add("names", token, good[path], total[path])
         for text, part in zip(page.texts, share.tolist(), strict=True):

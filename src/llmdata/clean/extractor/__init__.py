@@ -57,13 +57,6 @@ def probabilities(page: blocks.Page, url: str, weights: model.Weights) -> tuple[
     """For each block of `page`, the probability that it is main text."""
     described, columns = features.describe(page, url)
     columns |= features.hints(described, weights.names, weights.words, weights.phrases)
-    first = weights.first.predict(_matrix(columns, weights.first_features))
+    first = weights.first.predict(features.matrix(columns, weights.first_features, described.n))
     columns |= features.context(described, first)
-    return described, weights.second.predict(_matrix(columns, weights.second_features))
-
-
-def _matrix(columns: dict[str, Array], names: tuple[str, ...]) -> Array:
-    """(features, rows) of float32, as the trees want it."""
-    import numpy as np
-
-    return np.array([columns[name] for name in names], np.float32)
+    return described, weights.second.predict(features.matrix(columns, weights.second_features, described.n))

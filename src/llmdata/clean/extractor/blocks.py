@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # What a reader does not see. `noscript` stays: whole forums (Discourse) serve their threads in it.
 _DROPPED = ["script", "style", "svg", "template", "iframe", "select", "textarea", "canvas", "object", "math"]
+_HEAD_OR_DROPPED = ", ".join(["title", "meta[name]", "meta[property]", *_DROPPED])
 _INLINE_KIND, _BLOCK, _EMPTY = range(3)
 _INLINE = (0, _INLINE_KIND)
 _EMPTY_TAGS = "img input br wbr hr area base col embed link meta source track param -comment -doctype".split()
@@ -137,45 +138,53 @@ def parse(html: str) -> Page:
 
     tree = LexborHTMLParser(html)
     page = Page()
-    _read_head(tree, page)
-    tree.strip_tags(_DROPPED)
+    unseen = _read_head(tree, page)
+    for node in reversed(unseen):  # what is inside another before it
+        node.decompose()
     body = tree.body
     if body is not None:
         _walk(body, page)
     return page
 
 
-def _read_head(tree: LexborHTMLParser, page: Page) -> None:
-    for node in tree.css("title, meta[name], meta[property], script[type='application/ld+json']"):
+def _read_head(tree: LexborHTMLParser, page: Page) -> list[LexborNode]:
+    """Write what the page says of itself into `page`; returns the elements of `_DROPPED`, found on the same way."""
+    unseen: list[LexborNode] = []
+    for node in tree.css(_HEAD_OR_DROPPED):
         tag = node.tag
         if tag == "title":
             page.title = page.title or " ".join(node.text().split())
-        elif tag == "script":
-            page.linked_data.append(node.text())
-        else:
+        elif tag == "meta":
             attributes = node.attributes
             name = (attributes.get("property") or attributes.get("name") or "").lower()
             if name in ("og:description", "description"):
                 page.description = page.description or " ".join((attributes.get("content") or "").split())
             elif name == "og:type":
                 page.og_type = (attributes.get("content") or "").lower()
+        else:
+            if tag == "script" and node.attributes.get("type") == "application/ld+json":
+                page.linked_data.append(node.text())
+            unseen.append(node)
+    return unseen
 
 
 def _walk(body: LexborNode, page: Page) -> None:
     """Write the blocks below `body` into `page`. No recursion: pages nest as deep as they like."""
     tag_of, link_bit, bold_bit, pre_bit = _TAGS, BIT["link"], BIT["emphasis"], BIT["pre"]
     known_paths: dict[tuple[int, str, str], int] = {}
-    texts, starts, ends = page.texts, page.starts, page.ends
+    starts, ends = page.starts, page.ends
     container_parents, container_paths = page.container_parents, page.container_paths
     path_parents, path_tags, path_names = page.path_parents, page.path_tags, page.path_names
     pieces: list[str] = []
+    blocks: list[tuple[str, int, int, int, int, int, int, int]] = []
     link_chars = bold_chars = links = images = first_mask = first_path = 0
-    # The innermost open element (its identity, ancestors' bits, path, whether it is a block), and those around it.
-    inner, mask, path, is_block = (body.parent or body).mem_id, 0, -1, False
+    # The innermost open element (itself, identity, ancestors' bits, path, whether it is a block), and those around it.
+    element = body.parent or body
+    inner, mask, path, is_block = element.mem_id, 0, -1, False
     container = -1
-    outer: list[tuple[int, int, int, bool]] = []
+    outer: list[tuple[LexborNode, int, int, int, bool]] = []
 
-    def flush(bits: int, path: int, container: int, counts: tuple[int, int, int, int]) -> bool:
+    def flush(bits: int, container: int, path: int, link_chars: int, bold_chars: int, links: int, images: int) -> bool:
         """Make a block of `pieces`; False if they are blank."""
         raw = "".join(pieces)
         pieces.clear()
@@ -187,38 +196,33 @@ def _walk(body: LexborNode, page: Page) -> None:
             text = " ".join(raw.split())
         if not text:
             return False
-        texts.append(text)
-        page.masks.append(bits)
-        page.containers.append(container)
-        page.paths.append(path)
-        link_chars, bold_chars, links, images = counts
-        size = len(text)
-        page.link_chars.append(link_chars if link_chars < size else size)
-        page.bold_chars.append(bold_chars if bold_chars < size else size)
-        page.links.append(links)
-        page.images.append(images)
+        blocks.append((text, bits, container, path, link_chars, bold_chars, links, images))
         return True
 
-    for node in body.traverse(include_text=True):
-        tag = node.tag or ""
-        if tag == "-text":
-            text = node.text_content or ""
-            if not text or text.isspace():
-                # Where it lies does not matter: blanks at either end of a block are dropped.
-                if pieces:
-                    pieces.append(text)
-                continue
+    # Texts of blanks alone are two of three. Only within a block do they matter, and there they are looked for beside
+    # the nodes that are visited.
+    for node in body.traverse(include_text=True, skip_empty=True):
         parent = node.parent.mem_id  # type: ignore[union-attr]
         while inner != parent:
             if is_block:
                 if pieces:
-                    if flush(first_mask, first_path, container, (link_chars, bold_chars, links, images)):
+                    if flush(first_mask, container, first_path, link_chars, bold_chars, links, images):
                         images = 0
                     link_chars = bold_chars = links = 0
-                ends[container] = len(texts)
+                ends[container] = len(blocks)
                 container = container_parents[container]
-            inner, mask, path, is_block = outer.pop()
+            elif pieces and (before := element.last_child) and before.is_empty_text_node:
+                pieces += _blanks(before)
+            element, inner, mask, path, is_block = outer.pop()
+        tag = node.tag or ""
         if tag == "-text":
+            if pieces and (before := node.prev) and before.is_empty_text_node:
+                pieces += _blanks(before)
+            text = node.text_content or ""
+            if text.isspace():  # blanks beyond ASCII
+                if pieces:
+                    pieces.append(text)
+                continue
             if not pieces:
                 first_mask, first_path = mask, path
             pieces.append(text)
@@ -228,6 +232,8 @@ def _walk(body: LexborNode, page: Page) -> None:
                 bold_chars += len(text)
             continue
         bits, kind = tag_of.get(tag, _INLINE)
+        if pieces and kind != _BLOCK and (before := node.prev) and before.is_empty_text_node:
+            pieces += _blanks(before)
         if kind == _EMPTY:
             if tag == "br":
                 if pieces:
@@ -235,11 +241,11 @@ def _walk(body: LexborNode, page: Page) -> None:
             elif tag == "img":
                 images += 1
             elif tag == "hr" and pieces:
-                if flush(first_mask, first_path, container, (link_chars, bold_chars, links, images)):
+                if flush(first_mask, container, first_path, link_chars, bold_chars, links, images):
                     images = 0
                 link_chars = bold_chars = links = 0
             continue
-        outer.append((inner, mask, path, is_block))
+        outer.append((element, inner, mask, path, is_block))
         mask |= bits
         attributes = node.attributes
         if attributes:
@@ -261,23 +267,36 @@ def _walk(body: LexborNode, page: Page) -> None:
         is_block = kind == _BLOCK
         if is_block:
             if pieces:
-                if flush(first_mask, first_path, container, (link_chars, bold_chars, links, images)):
+                if flush(first_mask, container, first_path, link_chars, bold_chars, links, images):
                     images = 0
                 link_chars = bold_chars = links = 0
             mask &= ~bold_bit  # what is inside bold text but begins a block of its own is no bold line
             container_parents.append(container)
             container_paths.append(path)
             container = len(ends)
-            starts.append(len(texts))
+            starts.append(len(blocks))
             ends.append(0)
         elif tag == "a":
             links += 1
-        inner = node.mem_id
+        element, inner = node, node.mem_id
     if pieces:
-        flush(first_mask, first_path, container, (link_chars, bold_chars, links, images))
+        flush(first_mask, container, first_path, link_chars, bold_chars, links, images)
     while container >= 0:
-        ends[container] = len(texts)
+        ends[container] = len(blocks)
         container = container_parents[container]
+    if blocks:
+        columns = map(list, zip(*blocks, strict=True))
+        page.texts, page.masks, page.containers, page.paths = next(columns), next(columns), next(columns), next(columns)
+        page.link_chars, page.bold_chars, page.links, page.images = columns
+
+
+def _blanks(last: LexborNode | None) -> list[str]:
+    """The texts of blanks that end with the node `last`, in reading order."""
+    out: list[str] = []
+    while last is not None and last.is_empty_text_node:
+        out.append(last.text_content or "")
+        last = last.prev
+    return out[::-1]
 
 
 def _attribute_bits(attributes: dict[str, str | None]) -> int:

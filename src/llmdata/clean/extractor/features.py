@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
+    Feature = Any
+    """One value for each block, or one for all of them."""
 
 LEVELS = 6
 """How many containers around a block are looked at, each larger than the one before."""
@@ -83,15 +85,17 @@ def count_characters(texts: list[str]) -> Array:
 _PORTION = 1 << 18
 
 
-def name_tokens(name: str) -> set[str]:
-    """The words of a class and id: of `post-body entryContent` post, body, entry, content, and both names whole."""
+def name_tokens(name: str) -> list[str]:
+    """The words of a class and id: of `post-body entryContent` post, body, entry, content, and both names whole.
+
+    One that is a name and a word is there twice.
+    """
     lowered = name.lower()
-    found = set(lowered.split())
     if lowered == name:  # most are, and this takes a third of the time
-        found.update(lowered.encode("ascii", "replace").translate(_LETTERS).decode("ascii").split())
+        parts = lowered.encode("ascii", "replace").translate(_LETTERS).decode("ascii").split()
     else:
-        found.update(part.lower() for part in _SPLIT_NAME.findall(name))
-    return found
+        parts = [part.lower() for part in _SPLIT_NAME.findall(name)]
+    return lowered.split() + parts
 
 
 REPEATED = 20
@@ -124,7 +128,7 @@ class Described:
         self.first_words = [first_words(text) for text in page.texts]
         self.told = np.where(self.chars >= REPEATED, self.words / self.repeats, self.words)
         """Words of each block, where a text that repeats counts once in all."""
-        self.links = np.array(page.link_chars, np.float64)
+        self.links = np.minimum(np.array(page.link_chars, np.float64), self.chars)
         self.stops = self.counts[:, _STOP]
         self.starts, self.ends = np.array(page.starts, np.int64), np.array(page.ends, np.int64)
         self.container = np.array(page.containers, np.int64)
@@ -172,13 +176,13 @@ def _neighbours(name: str, values: Array, by: Sequence[int], fill: float = -1.0)
     return {f"{name}{step:+d}": padded[reach - step : reach - step + len(values)] for step in by}
 
 
-def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
-    """Features of each block of `page` by name, in a fixed order; constants of the page are spread over its blocks."""
+def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
+    """Features of each block of `page` by name, in a fixed order; what all of them share is one number."""
     import numpy as np
 
     d = Described(page)
     n, counts, chars, words = d.n, d.counts, d.chars, d.words
-    f: dict[str, Array] = {}
+    f: dict[str, Feature] = {}
     log_chars = np.log1p(chars)
     link_density = d.links / chars
     f["log_chars"] = log_chars
@@ -186,7 +190,7 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
     f["word_length"] = chars / words
     f["link_density"] = link_density
     f["links"] = np.array(page.links, np.float64)
-    f["bold"] = np.array(page.bold_chars, np.float64) / chars
+    f["bold"] = np.minimum(np.array(page.bold_chars, np.float64), chars) / chars
     f["images"] = np.array(page.images, np.float64)
     for name, kind in (
         ("upper", _UPPER),
@@ -250,7 +254,7 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
     f["since_heading"] = np.where(last >= 0, order - last, 99)
     f["chars_since_heading"] = np.where(last >= 0, np.log1p(before - before[np.maximum(nearest, 0)]), -1)
     first_h1 = int(np.argmax(f["in_h1"])) if f["in_h1"].any() else -1
-    f["after_h1"] = order - first_h1 if first_h1 >= 0 else np.full(n, -999.0)
+    f["after_h1"] = order - first_h1 if first_h1 >= 0 else -999.0
     # The page's own words about itself.
     title = set(page.title.lower().split())
     shared = np.array([len(title.intersection(words)) for words in d.first_words], np.float64)
@@ -271,8 +275,7 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Array]]:
     around |= {"path_same+1": same_path[:-1], "path_same-1": same_path[1:]}
     around |= _neighbours("stop", f["ends_in_stop"], (1, -1))
     f |= {name: around[name] for name in _AROUND}
-    for name, value in _of_page(d, url, f).items():
-        f[name] = np.broadcast_to(np.float64(value), n)
+    f |= _of_page(d, url, f)
     return d, f
 
 
@@ -286,7 +289,7 @@ _TAG_KINDS = (
 _TAG_KIND = {tag: kind for kind, tags in enumerate(_TAG_KINDS.split(","), 1) for tag in tags.split()}
 
 
-def _of_page(d: Described, url: str, f: dict[str, Array]) -> dict[str, float]:
+def _of_page(d: Described, url: str, f: dict[str, Feature]) -> dict[str, float]:
     import numpy as np
 
     page, chars = d.page, d.chars
@@ -303,17 +306,17 @@ def _of_page(d: Described, url: str, f: dict[str, Array]) -> dict[str, float]:
         "page_link_density": d.links.sum() / total,
         "page_text_share": chars[is_text].sum() / total,
         "page_text_log_chars": np.log1p(chars[is_text].sum()),
-        "page_p_share": chars[f["in_p"] > 0].sum() / total,
-        "page_li_share": chars[f["in_li"] > 0].sum() / total,
-        "page_table_share": chars[f["in_table"] > 0].sum() / total,
-        "page_article_share": chars[f["in_article"] > 0].sum() / total,
-        "page_main_share": chars[f["in_main"] > 0].sum() / total,
-        "page_noscript_share": chars[f["in_noscript"] > 0].sum() / total,
+        "page_p_share": chars @ f["in_p"] / total,
+        "page_li_share": chars @ f["in_li"] / total,
+        "page_table_share": chars @ f["in_table"] / total,
+        "page_article_share": chars @ f["in_article"] / total,
+        "page_main_share": chars @ f["in_main"] / total,
+        "page_noscript_share": chars @ f["in_noscript"] / total,
         "page_articles": page.path_tags.count("article")
         and sum(page.path_tags[p] == "article" for p in page.container_paths),
         "page_headings": f["in_heading"].sum() / d.n,
         "page_images": f["images"].sum(),
-        "page_code_share": chars[f["in_pre"] > 0].sum() / total,
+        "page_code_share": chars @ f["in_pre"] / total,
         "page_digit_share": d.counts[:, _DIGIT].sum() / total,
         "page_dense_share": d.counts[:, _DENSE].sum() / total,
         "og_article": page.og_type == "article",
@@ -332,7 +335,7 @@ def _of_page(d: Described, url: str, f: dict[str, Array]) -> dict[str, float]:
 
 def hints(
     d: Described, names: dict[str, float], words: dict[str, float], phrases: dict[str, float]
-) -> dict[str, Array]:
+) -> dict[str, Feature]:
     """What the words in class names, and in the text of a block, have meant on other sites.
 
     The three dictionaries hold log-odds of "main text" by token; what they do not know counts as 0.
@@ -341,28 +344,20 @@ def hints(
 
     page = d.page
     known: dict[str, tuple[float, float]] = {"": (0.0, 0.0)}
-    own: list[float] = []
-    low: list[float] = []
-    high: list[float] = []
-    total: list[float] = []
-    for parent, name, asked in zip(page.path_parents, page.path_names, _asked_paths(d), strict=True):
-        if not asked:
-            floor = top = 0.0
-        elif name in known:
+    nothing = [0.0] * (len(page.path_names) + 1)  # the last stands for the parent of the first
+    own, low, high, total = nothing[:], nothing[:], nothing[:], nothing[:]
+    for path in _asked_paths(d):
+        name, parent = page.path_names[path], page.path_parents[path]
+        if name in known:
             floor, top = known[name]
         else:
             odds = [names[token] for token in name_tokens(name) if token in names]
             floor, top = known[name] = (min(odds), max(odds)) if odds else (0.0, 0.0)
-        if parent >= 0:
-            low.append(floor if floor < low[parent] else low[parent])
-            high.append(top if top > high[parent] else high[parent])
-            total.append(total[parent] + floor + top)
-        else:
-            low.append(min(0.0, floor))
-            high.append(max(0.0, top))
-            total.append(floor + top)
-        own.append(floor + top)
-    f: dict[str, Array] = {}
+        low[path] = floor if floor < low[parent] else low[parent]
+        high[path] = top if top > high[parent] else high[parent]
+        own[path] = floor + top
+        total[path] = total[parent] + floor + top
+    f: dict[str, Feature] = {}
     for name, listing in {"own": own, "low": low, "high": high, "total": total}.items():
         of_path = np.array(listing)
         f[f"name_{name}"] = of_path[d.path]
@@ -394,22 +389,32 @@ def hints(
     return f
 
 
-def _asked_paths(d: Described) -> bytearray:
-    """1 for each path that a block has, or that leads to one: a quarter of all lead to none."""
+def matrix(columns: dict[str, Feature], names: Sequence[str], n: int) -> Array:
+    """The features `names` of `n` blocks as the trees want them: (features, rows) of float32."""
+    import numpy as np
+
+    out = np.empty((len(names), n), np.float32)
+    for row, name in zip(out, names, strict=True):
+        row[:] = columns[name]
+    return out
+
+
+def _asked_paths(d: Described) -> list[int]:
+    """The paths that a block has, or that lead to one, in order: a quarter of all lead to none."""
     parents = d.page.path_parents
-    asked = bytearray(len(parents))
+    asked = {-1}
     for path in {*d.path.tolist(), *d.container_path.tolist()}:
-        while path >= 0 and not asked[path]:
-            asked[path] = 1
+        while path not in asked:
+            asked.add(path)
             path = parents[path]
-    return asked
+    return sorted(asked)[1:]
 
 
-def context(d: Described, p: Array) -> dict[str, Array]:
+def context(d: Described, p: Array) -> dict[str, Feature]:
     """What a first opinion `p` (probability that a block is main text) says of the blocks around each."""
     import numpy as np
 
-    f: dict[str, Array] = {"p": p}
+    f: dict[str, Feature] = {"p": p}
     f |= _neighbours("p", p, (1, -1, 2, -2, 3, -3, 4, -4))
     mass = np.concatenate(([0.0], np.cumsum(p * d.words)))
     words = d.sums["words"]
@@ -435,9 +440,9 @@ def context(d: Described, p: Array) -> dict[str, Array]:
     for name, path in (("path", d.container_path), ("leaf", d.path)):
         f[f"p_{name}"] = (np.bincount(path, own_mass, paths) / np.maximum(np.bincount(path, d.words, paths), 1))[path]
     f["p_mass_before"] = mass[:-1] / max(mass[-1], 1e-9)
-    f["p_mass"] = np.full(d.n, mass[-1])
-    f["p_mean"] = np.full(d.n, mass[-1] / words[-1])
-    f["p_max"] = np.full(d.n, p.max())
+    f["p_mass"] = mass[-1]
+    f["p_mean"] = mass[-1] / words[-1]
+    f["p_max"] = p.max()
     ranked = np.sort(p)[::-1]
     f["p_gap"] = p - ranked[min(d.n - 1, d.n // 4)]
     return f

@@ -35,7 +35,7 @@ class _Place(NamedTuple):
 
 def render(page: Page, kept: Sequence[int]) -> str:
     """The text of the blocks `kept` (indices in reading order)."""
-    places = _places(page, max((page.containers[block] for block in kept), default=-1) + 1)
+    places = _places(page, kept)
     out: list[str] = []
     last = last_item = -1
     position = 0
@@ -66,7 +66,7 @@ def render(page: Page, kept: Sequence[int]) -> str:
     return "".join(out)
 
 
-def _between(page: Page, places: list[_Place], last: int, block: int, row: int, item: int, last_item: int) -> str:
+def _between(page: Page, places: dict[int, _Place], last: int, block: int, row: int, item: int, last_item: int) -> str:
     """What separates two pieces of text: a line break where they belong together, else a blank line."""
     here, there = page.containers[block], page.containers[last]
     if places[here].pre >= 0 and places[here].pre == places[there].pre:
@@ -93,7 +93,7 @@ def _table(page: Page, row: int) -> int:
     return parent
 
 
-def _row(page: Page, blocks: Sequence[int], places: list[_Place]) -> str | None:
+def _row(page: Page, blocks: Sequence[int], places: dict[int, _Place]) -> str | None:
     """The blocks of a table's row on one line; None if they are no data."""
     parts: dict[int, list[str]] = {}
     for block in blocks:
@@ -104,31 +104,37 @@ def _row(page: Page, blocks: Sequence[int], places: list[_Place]) -> str | None:
     return " | ".join(" ".join(part) for part in parts.values())
 
 
-def _places(page: Page, number: int) -> list[_Place]:
-    """The places of the first `number` containers."""
+def _places(page: Page, kept: Sequence[int]) -> dict[int, _Place]:
+    """The places of the containers around the blocks `kept`."""
+    parents, tags, paths = page.container_parents, page.path_tags, page.container_paths
+    around: set[int] = set()
+    for block in kept:
+        container = page.containers[block]
+        while container >= 0 and container not in around:
+            around.add(container)
+            container = parents[container]
     before = [0, *accumulate(map(len, page.texts))]
-    tags = [tag if tag in _TELLING else "" for tag in page.path_tags]
-    places: list[_Place] = []
     nowhere = _Place()
-    for container in range(number):
-        parent, path = page.container_parents[container], page.container_paths[container]
+    places: dict[int, _Place] = {}
+    for container in sorted(around):  # parents come before their children
+        parent = parents[container]
         place = places[parent] if parent >= 0 else nowhere
-        if tag := tags[path]:
-            if tag in ("li", "dd", "dt"):
-                if before[page.ends[container]] - before[page.starts[container]] <= _LONGEST_ITEM:
-                    place = place._replace(item=container, indent=max(place.indent, 1))
-            elif tag in ("ul", "ol", "dl"):
-                outermost = place.item < 0
-                place = (
-                    place._replace(indent=1, root=container) if outermost else place._replace(indent=place.indent + 1)
-                )
-            elif tag == "tr":
-                place = place._replace(row=container, cell=container, item=-1)
-            elif tag == "pre":
-                place = place._replace(pre=container)
-            else:
-                place = place._replace(cell=container)
-        places.append(place)
+        tag = tags[paths[container]]
+        if tag not in _TELLING:
+            pass
+        elif tag in ("li", "dd", "dt"):
+            if before[page.ends[container]] - before[page.starts[container]] <= _LONGEST_ITEM:
+                place = place._replace(item=container, indent=max(place.indent, 1))
+        elif tag in ("ul", "ol", "dl"):
+            outermost = place.item < 0
+            place = place._replace(indent=1, root=container) if outermost else place._replace(indent=place.indent + 1)
+        elif tag == "tr":
+            place = place._replace(row=container, cell=container, item=-1)
+        elif tag == "pre":
+            place = place._replace(pre=container)
+        else:
+            place = place._replace(cell=container)
+        places[container] = place
     return places
 
 
