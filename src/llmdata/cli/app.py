@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from llmdata import __version__
 from llmdata.cli import (
+    ablate,
     blocklists,
     clean,
     crawl,
@@ -78,6 +79,7 @@ app.command()(tokenize.tokenize)
 app.command()(plan.plan)
 app.command()(train.train)
 app.command()(sweep.sweep)
+app.command()(ablate.ablate)
 app.command()(generate.generate)
 app.command()(export.export)
 app.command()(status.status)
