@@ -44,6 +44,7 @@ def train(
       llmdata train tokens -o counts --model ngram --set train.model.order=4
       llmdata train tokens -o model --model gpt2-124m --set train.optim.lr=3e-4 --max-time 8h
       llmdata train tokens -o tuned --init demo-hf --steps 200
+      torchrun --nproc-per-node 8 -m llmdata train tokens -o model --model llama-3-8b
     """
     with command(json=json, verbose=verbose, max_time=max_time) as (session, console):
         import os
