@@ -5,7 +5,7 @@
 PAGES is a folder of WARC files; for ten times the input each file lies there under ten names, as copies that share
 their blocks. The recipe is `fineweb` with two workers; its MinHash stage drops the copies, so that the second pass
 writes hardly more documents, but reads, compares and counts all. Memory is that of the command and its workers
-together, five times a second: proportional (PSS: pages that processes share count once) and resident (RSS: as often
+together, ten times a second: proportional (PSS: pages that processes share count once) and resident (RSS: as often
 as they are mapped).
 """
 
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -26,13 +27,25 @@ import psutil
 WORKERS = 2
 
 
-def measure(command: list[str]) -> tuple[str, float, float, float]:
-    """Run `command`: what it printed, seconds, and the peaks of PSS and RSS of its process tree in MB."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a command printed, its seconds and CPU seconds, and the peaks of PSS and RSS of its process tree in MB."""
+
+    printed: str
+    seconds: float
+    cpu: float
+    pss: float
+    rss: float
+
+
+def cost_of(command: list[str]) -> Cost:
+    """Run `command`. CPU seconds are summed up here: the kernel's sum leaves out workers that hang on a server."""
     began, pss, rss = time.perf_counter(), 0, 0
+    cpu: dict[psutil.Process, float] = {}
     with (
-        tempfile.TemporaryFile("w+") as shown,
+        tempfile.TemporaryFile("w+") as printed,
         tempfile.TemporaryFile("w+") as told,
-        subprocess.Popen(command, stdout=shown, stderr=told) as process,
+        subprocess.Popen(command, stdout=printed, stderr=told) as process,
     ):
         root = psutil.Process(process.pid)
         while process.poll() is None:
@@ -40,16 +53,16 @@ def measure(command: list[str]) -> tuple[str, float, float, float]:
                 proportional, resident = 0, 0
                 for member in [root, *root.children(recursive=True)]:
                     with contextlib.suppress(psutil.Error):
-                        held = member.memory_full_info()
+                        held, times = member.memory_full_info(), member.cpu_times()
                         proportional, resident = proportional + held.pss, resident + held.rss
+                        cpu[member] = times.user + times.system
                 pss, rss = max(pss, proportional), max(rss, resident)
-            time.sleep(0.2)
+            time.sleep(0.1)
         if process.returncode:
             told.seek(0)
             sys.exit(f"{told.read()[-2000:]}{' '.join(command)}: exit code {process.returncode}")
-        shown.seek(0)
-        text = shown.read()
-    return text, time.perf_counter() - began, pss / 1e6, rss / 1e6
+        printed.seek(0)
+        return Cost(printed.read(), time.perf_counter() - began, sum(cpu.values()), pss / 1e6, rss / 1e6)
 
 
 def main() -> None:
@@ -71,11 +84,11 @@ def main() -> None:
             command = [sys.executable, "-m", "llmdata", "clean", work, "--out", f"{work}/out", "--recipe", "fineweb"]
             command += ["--workers", str(WORKERS), "--json", *(part for one in options for part in ("--set", one))]
             load = os.getloadavg()[0]
-            text, seconds, pss, rss = measure(command)
-            funnel = json.loads(text)["funnel"]
+            cost = cost_of(command)
+            funnel = json.loads(cost.printed)["funnel"]
             print(
                 f"{args.extractor}, {times} x: {funnel['in']:,} pages in, {funnel['stages'][-1]['kept']:,} kept,"
-                f" {seconds:.0f} s, peak PSS {pss:,.0f} MB, RSS {rss:,.0f} MB, load {load:.1f}",
+                f" {cost.seconds:.0f} s, peak PSS {cost.pss:,.0f} MB, RSS {cost.rss:,.0f} MB, load {load:.1f}",
                 flush=True,
             )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -17,10 +18,17 @@ import atheris
 
 with atheris.instrument_imports(include=["llmdata"]):
     from llmdata.clean.extract import Extract, ExtractConfig
+    from llmdata.dedup.shuffle import Shuffle
     from llmdata.document import Document, Filter, Payload, Rejection
-    from llmdata.pipeline.chain import FILTERS, make_filter
+    from llmdata.pipeline.chain import FILTERS, SHUFFLES, make_filter, make_shuffle
     from llmdata.pipeline.recipe import CleanConfig
     from tests.fuzz import seeds
+
+    for address in ("llmdata.clean.extractor", *(FILTERS | SHUFFLES).values()):
+        import_module(address.split(":")[0])
+
+
+OURS = Extract(ExtractConfig(extractor="llmdata"))
 
 
 def _filters() -> list[Filter]:
@@ -30,26 +38,37 @@ def _filters() -> list[Filter]:
     return [make_filter(name, config) for name in FILTERS if name not in others]
 
 
+def _shuffles() -> list[Shuffle]:
+    return [make_shuffle(name, CleanConfig()) for name in SHUFFLES if name != "quality_best"]
+
+
 def _judge(stage: Filter, doc: Document) -> None:
     found = stage(doc)
     kept = found.document if isinstance(found, Rejection) else found
     assert kept is doc, f"{stage.name} lost the document"
+    if stage is OURS and isinstance(found, Rejection):
+        assert found.reason != "parse_error", found.detail  # others' parsers may raise, ours may not
 
 
 def filters() -> Callable[[bytes], None]:
-    stages = _filters()
+    stages, shuffles = _filters(), _shuffles()
 
     def test(data: bytes) -> None:
         text = data.decode("utf-8", "surrogateescape")
         for stage in stages:
             _judge(stage, Document(id="1", text=text, url="http://example.com/" + text[:50]))
+        for shuffle in shuffles:
+            shuffle.keys([Document(id="1", text=text, url="http://example.com/" + text[:50])])
 
     return test
 
 
 def extract() -> Callable[[bytes], None]:
     names = get_args(ExtractConfig.model_fields["extractor"].annotation)
-    stages: list[Filter] = [Extract(ExtractConfig.model_validate({"extractor": name})) for name in names]
+    stages = [
+        OURS,
+        *(Extract(ExtractConfig.model_validate({"extractor": name})) for name in names if name != "llmdata"),
+    ]
 
     def test(data: bytes) -> None:
         charset = seeds.LABELS[data[0] % len(seeds.LABELS)] if data else ""

@@ -130,11 +130,7 @@ def _utf16(content: bytes) -> str | None:
 def _is_plausible(text: str) -> bool:
     """Whether decoding went well: an encoding that is wrong fails on more than one in ten of the other characters."""
     bad = text.count("\ufffd")
-    return not bad or bad * 10 <= sum(map(text.count, _foreign(text))) + bad
-
-
-def _foreign(text: str) -> set[str]:
-    return {char for char in set(text) if char > "\x7f" and char != "\ufffd"}
+    return not bad or bad * 10 <= len(text) - len(text.encode("ascii", "ignore"))
 
 
 def _detect(content: bytes) -> str:

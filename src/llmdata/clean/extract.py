@@ -119,7 +119,7 @@ class Extract:
     """Turns `payload` into `text`; documents that are text already pass through."""
 
     name = "extract"
-    version = 1
+    version = 2
 
     def __init__(self, config: ExtractConfig) -> None:
         self.config = config
