@@ -70,6 +70,8 @@ def test_charsets_are_decoded() -> None:
         (page(""), {}, "empty"),
         (page("<html><body></body></html>"), {}, "empty"),
         (page("\0\0\0"), {}, "empty"),
+        (page("<html><body></e><frameset><frame src=x></frameset>"), {}, "empty"),
+        (page("<e><frameset>"), {}, "empty"),
         (page(article(PARAGRAPHS)), {"max_bytes": 100}, "too_large"),
         (page(article(PARAGRAPHS)), {"max_tags": 10}, "too_large"),
         (page("plain words", "text/plain"), {}, "content_type"),

@@ -142,7 +142,7 @@ def parse(html: str) -> Page:
     for node in reversed(unseen):  # what is inside another before it
         node.decompose()
     body = tree.body
-    if body is not None:
+    if body is not None and body.parent is not None:  # a frameset takes the place of a body with nothing to read
         _walk(body, page)
     return page
 
