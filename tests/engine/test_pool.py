@@ -66,6 +66,29 @@ def test_the_fork_server_killed_from_outside_costs_nothing(tmp_path: Path) -> No
     assert run_tasks(tasks, functions.kill_the_fork_server, Session(workers=2), stage="walk") == ["done"] * 4
 
 
+def test_a_fork_server_that_dies_while_a_worker_is_asked_of_it_is_started_again(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    (tmp_path / "deadly_import.py").write_text(
+        f"import os, pathlib\nmarker = pathlib.Path({str(marker)!r})\n"
+        "if not marker.exists():\n    marker.touch()\n    os.kill(os.getpid(), 9)\n"
+    )
+    (tmp_path / "main.py").write_text(
+        "from llmdata.engine.pool import Task, run_tasks\nfrom llmdata.engine.session import Session\n"
+        "from tests.engine import tasks\nif __name__ == '__main__':\n    work = [Task('t', {'items': ['ok']})]\n"
+        "    print(run_tasks(work, tasks.walk, Session(), stage='walk', preload=['deadly_import'])[0]['lost'])\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "main.py")],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{}\n", "")
+    assert marker.exists()
+
+
 def test_a_worker_killed_before_its_first_task_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     start, started = ForkServerProcess.start, []
 
