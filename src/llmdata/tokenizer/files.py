@@ -70,12 +70,9 @@ def bpe_json(encoding: BpeEncoding) -> bytes:
     """
     # As Latin-1 each byte is one character, which `translate` spells as GPT-2 does.
     letters = {byte: letter for letter, byte in byte_alphabet().items()}
-
-    def spell(token: bytes) -> str:
-        return token.decode("latin-1").translate(letters)
-
-    ordered = sorted(encoding.ranks.items(), key=lambda item: item[1])
-    vocabulary = {spell(token): rank for token, rank in ordered} | encoding.special_tokens
+    ordered = sorted(encoding.ranks, key=encoding.ranks.__getitem__)
+    spelled = {token: token.decode("latin-1").translate(letters) for token in ordered}
+    vocabulary = {spelled[token]: encoding.ranks[token] for token in ordered} | encoding.special_tokens
     pattern = {"type": "Split", "pattern": {"Regex": encoding.pattern}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     model = {
@@ -88,7 +85,7 @@ def bpe_json(encoding: BpeEncoding) -> bytes:
         "byte_fallback": False,
         "ignore_merges": True,  # as tiktoken: a word that is a token is that token, whatever merges lead to it
         "vocab": vocabulary,
-        "merges": [[spell(left), spell(right)] for left, right in merges_of(encoding.ranks, encoding.bulk)],
+        "merges": [[spelled[left], spelled[right]] for left, right in merges_of(encoding.ranks, encoding.bulk)],
     }
     splitter = {"type": "Sequence", "pretokenizers": [pattern, byte_level]}
     return _json(model, splitter, byte_level, encoding.special_tokens)

@@ -46,7 +46,7 @@ PATTERN = "cl100k"
 STAGE = "tokenizer"
 _BUFFER, _BUFFER_JOINED = 1024, 16
 """Texts that rustbpe takes at a time, singly and joined; while it counts them, the next are read."""
-HELD = 2_000_000
+HELD = 1_000_000
 """Bytes of text that are kept to measure the tokenizer on."""
 
 
