@@ -1,14 +1,20 @@
 """Words of scripts without spaces: ICU's dictionaries beside characters, on sentences whose words are known.
 
-    python benchmarks/words.py
+    python benchmarks/words.py [--module FILE]
 
+FILE is another `text.py`, as one of an earlier commit: `git show 1e491ca^:src/llmdata/text.py > FILE` is the last that
+cut Chinese and Japanese into characters (runs of katakana stay whole) and the others into orthographic syllables.
 The sentences were written for this and cut by hand; a border is right if it stands between the same two characters.
 Borders are counted without those at the ends. Rates are of CPU time.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from llmdata.text import split_words
 
@@ -36,14 +42,29 @@ def borders(words: list[str]) -> set[int]:
     return found
 
 
+def cutter(file: Path) -> Callable[[str], list[str]]:
+    """`split_words` of another module."""
+    spec = importlib.util.spec_from_file_location("other_text", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[[str], list[str]] = module.split_words
+    return found
+
+
 def main() -> None:
-    print("            sentences  words  ICU: precision, recall, F1   characters: F1   million characters a CPU second")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--module", type=Path)
+    args = parser.parse_args()
+    cut = cutter(args.module) if args.module else split_words
+    print("            sentences  words  precision, recall, F1        characters: F1   million characters a CPU second")
     for script, rows in GOLD.items():
         sentences = [row.split() for line in rows.split("\n") for row in line.strip().split("|")]
         right = made = characters = 0
         known = sum(len(borders(words)) for words in sentences)
         for words in sentences:
-            mine = borders(split_words("".join(words)))
+            mine = borders(cut("".join(words)))
             right += len(mine & borders(words))
             made += len(mine)
             characters += len("".join(words)) - 1
@@ -51,7 +72,7 @@ def main() -> None:
         alone = 2 * known / (known + characters)  # every character a word: all borders found, and all others
         text = " ".join("".join(words) for words in sentences) * 300
         began = time.process_time()
-        split_words(text)
+        cut(text)
         rate = len(text) / (time.process_time() - began) / 1e6
         f1 = 2 * precision * recall / (precision + recall)
         print(
