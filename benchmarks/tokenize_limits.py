@@ -33,7 +33,7 @@ ROW_GROUP = 50_000_000
 def peak_of(order: list[str]) -> tuple[int, float]:
     """Peak of the proportional memory of `order` and its children, in bytes, and its seconds."""
     began, peak = time.perf_counter(), 0
-    process = subprocess.Popen(order, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(order, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
             family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
@@ -44,7 +44,8 @@ def peak_of(order: list[str]) -> tuple[int, float]:
             peak = max(peak, held)
         time.sleep(0.1)
     if process.returncode:
-        sys.exit(f"{' '.join(order)}: exit {process.returncode}")
+        assert process.stderr is not None
+        sys.exit(f"{' '.join(order)}: exit {process.returncode}\n{process.stderr.read()}")
     return peak, time.perf_counter() - began
 
 
