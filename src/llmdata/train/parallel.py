@@ -160,9 +160,6 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
     try:
         yield
         ranks.meet()
-    except LlmdataError as error:
-        _tell_once(store, str(error), error.exit_code)
-        raise
     except torch.cuda.OutOfMemoryError as error:
         message = f"rank {ranks.rank}: the GPU's memory is full ({_first_line(error)})"
         advice = (
@@ -174,6 +171,7 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
         # What gloo and NCCL raise, and FSDP on their behalf, is told from a defect by a rank that is no more.
         gone = _gone(store, ranks)
         if not gone and not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            _tell_once(store, str(error), 1)
             raise
         if _failed(store):  # and has told why itself
             raise SystemExit(1) from None
@@ -183,6 +181,9 @@ def joined(ranks: Ranks, device: str) -> Iterator[None]:
         )
         _tell_once(store, message, 1)
         raise LlmdataError(message) from error
+    except Exception as error:
+        _tell_once(store, str(error), getattr(error, "exit_code", 1))
+        raise
     # Only where all is well: ending NCCL waits for the others. Shards go first, or threads outlive the interpreter.
     gc.collect()
     dist.destroy_process_group()
