@@ -95,7 +95,7 @@ _TAGS = {tag: (bits, _INLINE_KIND) for tag, bits in _TAG_BITS.items()}
 _TAGS |= {tag: (_TAG_BITS.get(tag, 0), _BLOCK) for tag in _BLOCK_TAGS}
 _TAGS |= dict.fromkeys(_EMPTY_TAGS, (0, _EMPTY))
 _TELLING = frozenset(("role", "aria-hidden", "hidden", "style", "aria-modal", "itemprop"))
-_UNSEEN = re.compile(r"display:\s*none|visibility:\s*hidden", re.IGNORECASE)
+_UNSEEN = re.compile(r"display:\s*none|visibility:\s*hidden")
 _DIGITS = re.compile(r"\d+")
 _BREAK = "\ue000"  # a private character that stands for <br> until the block is complete
 
@@ -253,7 +253,7 @@ def _walk(body: LexborNode, page: Page) -> None:
             if not _TELLING.isdisjoint(attributes):
                 mask |= _attribute_bits(attributes)
             if identity := attributes.get("id"):
-                name += " " + _DIGITS.sub("", identity)
+                name += " " + (identity if identity.isalpha() else _DIGITS.sub("", identity))
         else:
             name = ""
         key = (path, tag, name)
@@ -303,8 +303,12 @@ def _attribute_bits(attributes: dict[str, str | None]) -> int:
     bits = _ROLE_BITS.get(attributes.get("role") or "", 0)
     if attributes.get("aria-hidden") == "true":
         bits |= BIT["aria_hidden"]
-    if "hidden" in attributes or ((style := attributes.get("style")) and _UNSEEN.search(style)):
+    if "hidden" in attributes:
         bits |= BIT["hidden"]
+    elif style := attributes.get("style"):
+        lowered = style.lower()  # a search for either word takes a tenth of the expression's time
+        if ("none" in lowered or "hidden" in lowered) and _UNSEEN.search(lowered):
+            bits |= BIT["hidden"]
     if attributes.get("aria-modal") == "true":
         bits |= BIT["modal"]
     if attributes.get("itemprop") in ("articleBody", "description", "text", "reviewBody"):

@@ -265,7 +265,11 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     description = page.description[:80].lower()[:40]
     f["is_description"] = np.zeros(n)
     if description:
-        f["is_description"][:] = [text[:80].lower()[:40] == description for text in page.texts]
+        first, complete, _ = description.partition(" ")
+        f["is_description"][:] = [
+            (words[0] == first or not complete) and text[:80].lower()[:40] == description
+            for text, words in zip(page.texts, d.first_words, strict=True)
+        ]
     # Neighbours.
     same_path = np.zeros(n + 1)
     same_path[1:-1] = d.container_path[1:] == d.container_path[:-1]
@@ -351,8 +355,12 @@ def hints(
         if name in known:
             floor, top = known[name]
         else:
-            odds = [names[token] for token in name_tokens(name) if token in names]
-            floor, top = known[name] = (min(odds), max(odds)) if odds else (0.0, 0.0)
+            odds = [value for value in map(names.get, name_tokens(name)) if value is not None]
+            if len(odds) > 1:
+                floor, top = min(odds), max(odds)
+            else:
+                floor = top = odds[0] if odds else 0.0
+            known[name] = floor, top
         low[path] = floor if floor < low[parent] else low[parent]
         high[path] = top if top > high[parent] else high[parent]
         own[path] = floor + top
@@ -373,10 +381,7 @@ def hints(
         "least": np.minimum.reduceat(flat, starts),
         "most": np.maximum.reduceat(flat, starts),
         "phrase": np.array(
-            [
-                phrases.get(text.lower(), 0.0) if len(text) <= PHRASE else 0.0
-                for text in (page.texts[block] for block in short.tolist())
-            ]
+            [phrases.get(text.lower(), 0.0) if len(text) <= PHRASE else 0.0 for text in page.texts if len(text) < LONG]
         ),
     }
     for name, values in judged.items():
