@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from llmdata.pipeline.recipe import CleanConfig
 from llmdata.pipeline.task import language_folder
 from llmdata.storage.parquet import read_documents
 from llmdata.storage.place import Place
-from tests.e2e.conftest import Llmdata, data_files
+from tests.e2e.conftest import Llmdata, command, data_files, environment
 from tests.e2e.corpus import prose
 from tests.e2e.test_run import kill_and_resume
 
@@ -115,15 +116,20 @@ def test_only_codes_name_folders(language: str, folder: str) -> None:
     assert language_folder(language) == folder
 
 
-def test_a_killed_run_ends_with_the_same_bytes_and_everything_reads_its_folders(
-    documents: Path, tmp_path: Path, llmdata: Llmdata
-) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
+@pytest.fixture
+def recipe(documents: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
         f"clean: {{input: [{documents}], stages: [language, exact_dedup], language_folders: true, task_bytes: 20KB,\n"
         "  language: {languages: [en, de], threshold: 0.3}, part_bytes: 10KB}\n"
         "tokenizer: {vocab_size: 400}\ntokenize: {val: none}\n"
     )
+    return path
+
+
+def test_a_killed_run_ends_with_the_same_bytes_and_everything_reads_its_folders(
+    recipe: Path, tmp_path: Path, llmdata: Llmdata
+) -> None:
     llmdata("run", recipe, "--workdir", "whole", "--workers", "1")
     kill_and_resume(recipe, tmp_path / "killed", seed=4, kills=1)
     assert data_files(tmp_path / "killed") == data_files(tmp_path / "whole")
@@ -137,3 +143,59 @@ def test_a_killed_run_ends_with_the_same_bytes_and_everything_reads_its_folders(
     assert json.loads((tmp_path / "distinct/funnel.json").read_text())["in"] == kept
     index = json.loads((tmp_path / "whole/tokens/index.json").read_text())
     assert sum(split["documents"] for split in index["splits"].values()) == kept
+
+
+def test_on_a_store_the_folders_are_the_same(recipe: Path, tmp_path: Path, llmdata: Llmdata) -> None:
+    """Killed once, gone on with, read; and when a language goes, so does its folder."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    from tests.storage.s3 import s3_server
+
+    until = ("--until", "clean", "--set", "clean.task_bytes=60KB")
+    llmdata("run", recipe, "--workdir", "whole", "--workers", "1", *until)
+    with s3_server() as s3:
+        order = ("run", recipe, "--workdir", "s3://corpus/run", "--workers", "2", *until)
+        killed = subprocess.Popen(
+            command(*order), env=environment(**s3.environment()), stderr=subprocess.PIPE, text=True
+        )
+        assert killed.stderr is not None
+        while "clean 1/2: done" not in killed.stderr.readline():
+            assert killed.poll() is None
+        killed.kill()
+        killed.communicate()
+        llmdata(*order, **s3.environment())
+        for key, value in s3.objects().items():
+            path = tmp_path / "fetched" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(value)
+        assert data_files(tmp_path / "fetched/run") == data_files(tmp_path / "whole")
+        assert s3.uploads() == []
+        llmdata("inspect", "s3://corpus/run", "--verify", **s3.environment())
+        english = ("--set", "clean.language.languages=[en]", "--rerun")
+        llmdata("run", recipe, "--workdir", "s3://corpus/run", *until, *english, **s3.environment())
+        final = [key for key in s3.objects() if key.startswith("run/clean/final/")]
+        assert {key.split("/")[3] for key in final} == {"lang=en"}
+
+
+def test_ranks_make_the_same_folders(recipe: Path, tmp_path: Path, llmdata: Llmdata) -> None:
+    """Two that wait for each other; one killed within a pass, and started again."""
+    until = ("--until", "clean", "--set", "clean.task_bytes=60KB")
+    llmdata("run", recipe, "--workdir", "whole", "--workers", "1", *until)
+
+    def start(rank: int) -> subprocess.Popen[str]:
+        share = ("--rank", str(rank), "--world-size", "2", "--workers", "1", "--barrier", "wait")
+        order = command("run", recipe, "--workdir", tmp_path / "run", *until, *share)
+        return subprocess.Popen(order, env=environment(), stderr=subprocess.PIPE, text=True)
+
+    first, second = start(0), start(1)
+    assert second.stderr is not None
+    while "clean 1/2: started" not in second.stderr.readline():
+        assert second.poll() is None
+    second.kill()
+    second.communicate()
+    again = start(1)
+    for rank in (first, again):
+        said = rank.communicate(timeout=240)[1]
+        assert rank.returncode == 0, said
+    assert data_files(tmp_path / "run") == data_files(tmp_path / "whole")
+    llmdata("inspect", tmp_path / "run/clean", "--verify")
