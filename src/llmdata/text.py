@@ -86,6 +86,8 @@ _CLOCK = re.compile(r"(1[0-2]|[1-9])([ap]m|[ap]\.m\.)")
 _FACES = frozenset(":) :( ;) ): (: :] [: :[ ;] =) =( :| :/ :D :P <3 ''".split())
 """Two marks that are one token, though `):` is mostly the end of a line of Python."""
 _SIMPLE = re.compile(r"\w+|[^\w\s]")
+_PLAIN = re.compile("[A-Za-z]+(?:-[A-Za-z]+)*|[0-9]+")
+_HYPHEN = re.compile("(-)")
 
 _UNSPACED = (
     "\u0e01-\u0eff\u1000-\u109f\u1780-\u17d3\u17dc-\u17df\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
@@ -162,6 +164,8 @@ def _cut(piece: str) -> tuple[str, ...]:
     head: list[str] = []
     tail: list[str] = []
     while piece and piece not in _EXCEPTIONS:
+        if _PLAIN.fullmatch(piece):  # the rules below would find no mark but these hyphens, slowly
+            return (*head, *_HYPHEN.split(piece), *reversed(tail))
         if len(head) + len(tail) > _MOST_MARKS:
             return (*head, *_SIMPLE.findall(piece), *reversed(tail))
         prefix = _PREFIX.match(piece)

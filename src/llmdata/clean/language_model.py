@@ -108,7 +108,7 @@ class Classifier:
                 longer = np.zeros((2 * (self._count + len(new)), self._width), np.int64)
                 longer[: self._count] = self._sums[: self._count]
                 self._sums = longer
-            self._sums[self._count : self._count + len(new)] = self._sums_of(list(map(_as_read, new)))
+            self._sums[self._count : self._count + len(new)] = self._sums_of(_as_read(new))
             self._count += len(new)
         return self._sums
 
@@ -117,22 +117,33 @@ class Classifier:
         found = self._own_rows(words)
         if self._max_n <= 0:
             return found
-        pieces = [b"" if self._is_label(word) else b"<%b>" % word for word in words]
+        framed = [b"<%b>" % word for word in words]
+        for number in self._labels_among(words):
+            framed[number] = b""
+        if sum(map(len, framed)) <= _BATCH:
+            return found + self._n_grams(framed)
         first, size = 0, 0
-        for number, piece in enumerate(pieces):
-            if len(piece) > _BATCH:
-                for part, sign in _parts(piece, self._max_n - 1):
+        for number, word in enumerate(framed):
+            if len(word) > _BATCH:
+                for part, sign in _parts(word, self._max_n - 1):
                     found[number] += sign * self._n_grams([part])[0]
-                pieces[number] = piece = b""
-            size += len(piece)
+                framed[number] = word = b""
+            size += len(word)
             if size > _BATCH:
-                found[first:number] += self._n_grams(pieces[first:number])
-                first, size = number, len(piece)
-        found[first:] += self._n_grams(pieces[first:])
+                found[first:number] += self._n_grams(framed[first:number])
+                first, size = number, len(word)
+        found[first:] += self._n_grams(framed[first:])
         return found
 
-    def _is_label(self, word: bytes) -> bool:
-        return word in self._not_words or (word.startswith(_PREFIX) and word not in self._row_of_word)
+    def _labels_among(self, words: list[bytes]) -> list[int]:
+        """Numbers of the words that are labels to the library: known ones, or what looks like one and is no word."""
+        if _PREFIX not in b" ".join(words) and self._not_words.isdisjoint(words):
+            return []
+        return [
+            number
+            for number, word in enumerate(words)
+            if word in self._not_words or (word.startswith(_PREFIX) and word not in self._row_of_word)
+        ]
 
     def _own_rows(self, words: list[bytes]) -> npt.NDArray[np.int64]:
         """For each word its own row and 1, or zeros if it has none."""
@@ -177,39 +188,38 @@ def _hashes(
     bounds = np.cumsum([0, *map(len, pieces)])
     # The library's bytes have a sign, which it extends.
     signed = octets.view(np.int8).astype(np.int32).view(np.uint32)
-    later: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.uint32]]] = []
+    # The bytes of each character, first, second and so on, and what to multiply by; no byte: (hash ^ 0) * 1.
+    steps: list[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]
     if joined.isascii():
-        firsts = signed
+        steps = [(signed, np.full(len(signed), _FNV_PRIME, np.uint32))]
     else:
         starts = np.flatnonzero((octets & 0xC0) != 0x80)
         bounds = np.searchsorted(starts, bounds)
-        firsts = signed[starts]
         sizes = np.diff(starts, append=len(octets))
-        for place in range(1, int(sizes.max())):  # the second, third and fourth byte of those characters that have one
-            longer = np.flatnonzero(sizes > place)
-            later.append((longer, signed[starts[longer] + place]))
-    count = len(firsts) - max_n
+        steps = []
+        for place in range(int(sizes.max())):
+            there = sizes > place
+            octet = np.where(there, signed.take(starts + place, mode="clip"), 0)
+            steps.append((octet, np.where(there, np.uint32(_FNV_PRIME), np.uint32(1))))
+    count = len(steps[0][0]) - max_n
     found = np.empty((count, max_n - min_n + 1), np.uint32)
     hashes = np.full(count, _FNV_BASIS, np.uint32)
     for n in range(1, max_n + 1):
-        hashes = (hashes ^ firsts[n - 1 : n - 1 + count]) * np.uint32(_FNV_PRIME)
-        for longer, octet in later:
-            within = slice(*np.searchsorted(longer, (n - 1, n - 1 + count)))
-            places = longer[within] - (n - 1)
-            hashes[places] = (hashes[places] ^ octet[within]) * np.uint32(_FNV_PRIME)
+        for octet, factor in steps:
+            hashes = (hashes ^ octet[n - 1 : n - 1 + count]) * factor[n - 1 : n - 1 + count]
         if n >= min_n:
             found[:, n - min_n] = hashes
     room = np.repeat(bounds[1:], np.diff(bounds)) - np.arange(count)
     return found, room[:, None] >= np.arange(min_n, max_n + 1), bounds
 
 
-def _as_read(piece: bytes) -> bytes:
-    """`piece` as the library gets it: in UTF-8, which has no lone surrogates."""
+def _as_read(pieces: list[bytes]) -> list[bytes]:
+    """`pieces` as the library gets them: in UTF-8, which has no lone surrogates."""
     try:
-        piece.decode()
+        b" ".join(pieces).decode()
     except UnicodeDecodeError:
-        return piece.decode("utf-8", "surrogatepass").encode("utf-8", "replace")
-    return piece
+        return [piece.decode("utf-8", "surrogatepass").encode("utf-8", "replace") for piece in pieces]
+    return pieces
 
 
 def _parts(word: bytes, overlap: int) -> Iterator[tuple[bytes, int]]:
