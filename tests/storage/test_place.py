@@ -66,6 +66,33 @@ def test_the_stamp_changes_with_the_file(tmp_path: Path) -> None:
     assert file.stamp() != before
 
 
+def test_equal_bytes_leave_the_file_and_its_stamp(tmp_path: Path) -> None:
+    place = Place.of(tmp_path / "a")
+    for old, new, stays in (
+        (b"", b"", True),
+        (b"one", b"one", True),
+        (b"one", b"two", False),
+        (b"one", b"ones", False),
+    ):
+        place.write_bytes(old)
+        os.utime(tmp_path / "a", ns=(1, 1))
+        place.write_bytes(new)
+        assert (place.stamp() == "1") is stays
+        assert place.read_bytes() == new
+    large = bytes(3_000_000)
+    place.write_bytes(large)
+    place.write_bytes(large[:-1] + b"x")
+    assert place.read_bytes()[-1:] == b"x"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_link_is_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"one")
+    (tmp_path / "a").symlink_to(tmp_path / "elsewhere")
+    Place.of(tmp_path / "a").write_bytes(b"one")
+    assert not (tmp_path / "a").is_symlink()
+
+
 def test_missing_and_unreadable_files_are_input_errors(folder: Place) -> None:
     with pytest.raises(InputError, match="no such file"):
         (folder / "nowhere").read_bytes()

@@ -112,7 +112,7 @@ class Place:
             return getattr(self.fs, method)(self.path, *args, **options)
 
     def stamp(self) -> str:
-        """Changes whenever the file is written anew: modification time locally, the ETag or the like remotely."""
+        """Changes when the file gets other bytes: modification time locally, the ETag or the like remotely."""
         if self.fs is None:
             return str(os.stat(self.path).st_mtime_ns)
         info = self._ask("info")
@@ -179,7 +179,8 @@ class Place:
     def writer(self) -> Iterator[IO[bytes]]:
         """Write this file whole or not at all: it appears under its name only when the block ends without error.
 
-        Locally a temporary file beside it is renamed after fsync. Elsewhere the bytes go to a local
+        Locally a temporary file beside it is renamed after fsync, but for one with the bytes that the file has: then
+        that stays as it is. Elsewhere the bytes go to a local
         temporary file first and then up in one piece, because an object store's own stream would commit
         what was written when an exception leaves its block.
         """
@@ -221,6 +222,21 @@ def remove_partials(folder: Place) -> None:
         place.remove()
 
 
+def _holds_the_same(path: str, new: str) -> bool:
+    """Whether `path` is a file with the bytes of `new`. It stays then, and with it its stamp: who has read it need not
+    read it again. Costs reading both, where they have one size (filecmp would remember answers by size and time)."""
+    try:
+        if os.path.islink(path) or os.path.getsize(path) != os.path.getsize(new):
+            return False
+        with open(path, "rb") as old, open(new, "rb") as stream:
+            while chunk := stream.read(1 << 20):
+                if chunk != old.read(1 << 20):
+                    return False
+        return True
+    except OSError:  # not there, or gone meanwhile
+        return False
+
+
 @contextmanager
 def _local_writer(path: str) -> Iterator[IO[bytes]]:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -230,7 +246,10 @@ def _local_writer(path: str) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(partial, path)
+        if _holds_the_same(path, partial):
+            os.unlink(partial)
+        else:
+            os.replace(partial, path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
