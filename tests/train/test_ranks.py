@@ -136,18 +136,21 @@ def test_another_number_of_ranks_goes_on(tokens: Place, folder: Path, alone: Pla
 
 
 def until(out: Place, step: int, job: subprocess.Popen[str], before: int = 0) -> None:
-    """Wait until the run in `out` has told of `step`, in a file that is not `before`, of the run that was stopped."""
+    """Wait until the run in `out` has told of `step`, and has told anything since `before`."""
     deadline = time.monotonic() + 200
-    while inode(out) == before or max((line["step"] for line in read_lines(out / "metrics.jsonl")), default=-1) < step:
+    while (
+        changed_at(out) == before
+        or max((line["step"] for line in read_lines(out / "metrics.jsonl")), default=-1) < step
+    ):
         assert job.poll() is None, job.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def inode(out: Place) -> int:
-    """Of the record, which a run that goes on writes anew."""
+def changed_at(out: Place) -> int:
+    """When the record was last written to."""
     path = Path((out / "metrics.jsonl").path)
-    return path.stat().st_ino if path.exists() else 0
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def test_sigterm_and_a_killed_rank_change_nothing(tokens: Place, folder: Path, tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_sigterm_and_a_killed_rank_change_nothing(tokens: Place, folder: Path, t
     saved = (out / "checkpoints").children("step-*")[-1]
     assert (saved / "state.json").read_json()["ranks"] == 2
 
-    before = inode(out)
+    before = changed_at(out)
     job = begin()
     until(out, 112, job, before)
     victim = next(process for process in psutil.Process(job.pid).children() if process.environ().get("RANK") == "1")
@@ -239,7 +242,7 @@ def test_ranks_killed_again_and_again(tokens: Place, tmp_path: Path, kind: str) 
     settings.write_text(config.model_dump_json())
     command = torchrun(2, "-m", "llmdata", "train", tokens.path, "-o", out.path, "--model", settings)
     for number, step in enumerate((0, 16, 90, 96, 150, 200)):
-        before = inode(out)
+        before = changed_at(out)
         job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         until(out, step, job, before)
         rank = str(number % 2)
