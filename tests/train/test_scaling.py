@@ -145,6 +145,10 @@ def test_the_command(tokens: Place, tmp_path: Path) -> None:
     assert "there is no such" not in run("--sizes", "x").output
     assert run("--sizes", "x").exit_code == 2
     assert run("--sizes", "").exit_code == 2
+    assert run("--sizes", "0").exit_code == 2
+    for ratio in ("-3", "0", "nan", "inf"):
+        assert run("--sizes", "4K", "--tokens-per-param", ratio).exit_code == 2
+    assert run("--sizes", "4K", "--budget", "inf").exit_code == 2
     assert run("--sizes", "4K", "--hold-out", "first").exit_code == 2
     changed = run("--sizes", "4K", "--tokens-per-param", "0.1", "--set", "train.optim.lr=0.5")
     assert changed.exit_code != 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -38,15 +38,15 @@ LEAST_STEPS = 500
 class SweepConfig(Section):
     """Settings of `llmdata sweep`."""
 
-    sizes: tuple[Count, ...] = Field(min_length=1)
+    sizes: tuple[Annotated[Count, Field(ge=1)], ...] = Field(min_length=1)
     """Parameters of each model, embeddings included."""
-    tokens_per_param: tuple[float, ...] = Field((20.0,), min_length=1)
+    tokens_per_param: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field((20.0,), min_length=1)
     """Training tokens a parameter. Several make a grid, to which Chinchilla's law of size and tokens is fitted."""
-    budget: float | None = Field(None, gt=0)
+    budget: float | None = Field(None, gt=0, allow_inf_nan=False)
     """FLOPs of the whole ladder, instead of `tokens_per_param`: as many tokens a parameter as they pay for."""
     hold_out: Literal["largest", "none"] = "largest"
     """What the law is also fitted without, to predict it."""
-    predict: tuple[Count, ...] = ()
+    predict: tuple[Annotated[Count, Field(ge=1)], ...] = ()
     """Sizes whose loss to predict."""
 
 
