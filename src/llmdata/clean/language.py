@@ -17,6 +17,9 @@ from llmdata.text import TextView
 
 Score = Annotated[float, Field(ge=0, le=1)]
 
+SHORT = 1_000
+"""Characters below which the library answers: too few words come again for NumPy to win (both give the same score)."""
+
 
 class LanguageConfig(Section):
     """Which languages are kept, and how sure the model must be; the defaults are FineWeb's."""
@@ -73,7 +76,7 @@ def identify(text: str, model: str) -> tuple[str, float]:
 def _identify(view: TextView, model: str) -> tuple[str, float]:
     if not view.text or view.text.isspace():
         return "", 0.0
-    classifier = load_classifier(model, "language.model")
+    classifier = load_classifier(model, "language.model") if len(view.text) >= SHORT else None
     label, score = classifier(view) if classifier else _by_the_library(view.text, model)
     return label.removeprefix(LABEL), round(min(score, 1.0), 6)
 
