@@ -1,7 +1,7 @@
 """A ladder of small models on a CPU: the law of their losses, how far off it is for a size that the fit has not seen,
 and whether the rule for learning rates is any good.
 
-    python benchmarks/sweep.py TEXTS --out DIR [--sizes 25K,50K,100K,200K,400K] [--tokens-per-param 20]
+    python benchmarks/sweep.py TEXTS --out DIR [--sizes 25K,35K,50K,100K,130K,200K] [--tokens-per-param 8]
     python benchmarks/sweep.py TEXTS --out DIR --rates [--sizes 25K,200K]
 
 TEXTS is a folder of plain texts. They are cut into documents of about 4 kB, one in twenty of them for validation, and
@@ -24,13 +24,15 @@ def main() -> None:
     parser.add_argument("texts", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sizes", default=None)
-    parser.add_argument("--tokens-per-param", default="20")
+    parser.add_argument("--tokens-per-param", default="8")
     parser.add_argument("--rates", action="store_true")
     given = parser.parse_args()
     tokens = make_tokens(given.texts, given.out)
     ratio = ["--tokens-per-param", given.tokens_per_param]
     if not given.rates:
-        llmdata("sweep", tokens, "-o", given.out / "ladder", "--sizes", given.sizes or "25K,50K,100K,200K,400K", *ratio)
+        llmdata(
+            "sweep", tokens, "-o", given.out / "ladder", "--sizes", given.sizes or "25K,35K,50K,100K,130K,200K", *ratio
+        )
         return
     base = 8e-3  # the demo model's
     losses: dict[int, list[str]] = {}
