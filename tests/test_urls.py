@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmdata import urls
@@ -83,6 +83,7 @@ def test_host() -> None:
     assert urls.host("not a url") == ""
 
 
+@example("\xa0")
 @given(st.text(alphabet=st.sampled_from("htp:/.%2eE#?@[]\\ aé\ud800\u200d0xX1-_~\n")) | st.text())
 def test_hostile_text_never_raises_and_canonical_is_stable(text: str) -> None:
     for url in (text, "http://" + text, "http://example.org/" + text, "http://xn--" + text):

@@ -254,7 +254,7 @@ def canonical(url: str) -> str:
     """
     parsed = parse(url)
     if parsed is None:
-        return url.strip()
+        return url.strip(_EDGES)
     query = None if parsed.query is None else _normal_escapes(parsed.query)
     return str(parsed._replace(userinfo="", path=_normal_escapes(parsed.path), query=query, fragment=None))
 
