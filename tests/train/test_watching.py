@@ -141,12 +141,11 @@ def test_training_imports_nothing_that_only_the_data_stages_need(tokens: Place, 
     config = tmp_path / "config.yaml"
     config.write_text(tiny(loop={"steps": 2}).model_dump_json())
     code = (
-        "import sys\n"
+        "import atexit, sys\n"
         "from llmdata.cli import main\n"
-        "try:\n"
-        "    main()\n"
-        "finally:\n"
-        "    print(*{name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names))\n"
+        "names = sys.stdlib_module_names\n"
+        "atexit.register(lambda: print(*{name.partition('.')[0] for name in sys.modules} - names))\n"
+        "main()\n"
     )
     command = [sys.executable, "-c", code, "train", tokens.path, "--out", str(tmp_path / "out"), "--model", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
