@@ -41,10 +41,12 @@ test: .venv/.installed-dev
 chaos: .venv/.installed-dev
 	$(BIN)/python -m pytest -m chaos --timeout=3600
 
-# Seconds for each of the two programs; an input that fails is written into this folder as crash-*.
+# First what hypothesis makes up anew, which `make test` does not. Then seconds for each of two programs; an input that
+# fails is written into this folder as crash-*.
 SECONDS_OF_FUZZING ?= 60
 fuzz: .venv/.installed-dev
 	$(BIN)/pip install -q -c constraints.txt "atheris>=3.0"
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=explore $$(grep -rl "import.*hypothesis\|from hypothesis" tests --include=test_*.py)
 	$(BIN)/python -m tests.fuzz.stages filters -max_total_time=$(SECONDS_OF_FUZZING) -timeout=20 -verbosity=0
 	$(BIN)/python -m tests.fuzz.stages extract -max_total_time=$(SECONDS_OF_FUZZING) -timeout=20 -verbosity=0
 
