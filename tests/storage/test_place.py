@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,9 +113,25 @@ def test_only_local_places_have_a_path() -> None:
         Place.of("memory://bucket/file").local()
 
 
+def test_two_who_write_one_file_at_once_do_not_meet(tmp_path: Path) -> None:
+    """Two machines on one disk may have the same process id: whoever ends last has written it, and it is whole."""
+    place = Place.of(tmp_path / "part.parquet")
+    with place.writer() as outer, place.writer() as inner:
+        inner.write(b"of the inner one")
+        outer.write(b"of the outer one, which is longer")
+        names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 2
+    assert all(name.startswith("part.parquet.") and name.endswith(PARTIAL) for name in names)
+    assert [path.name for path in tmp_path.iterdir()] == ["part.parquet"]
+    assert place.read_bytes() == b"of the outer one, which is longer"
+
+
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    (tmp_path / f"part-0.parquet.123{PARTIAL}").touch()
+    killed = "import os; from llmdata.storage.place import Place\nwith Place.of('part-0.parquet').writer(): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", killed], cwd=tmp_path, check=False).returncode == 9
+    (tmp_path / f"part-0.parquet.123{PARTIAL}").touch()  # as earlier versions named them
     (tmp_path / "part-1.parquet").touch()
+    assert len(list(tmp_path.iterdir())) == 3
     remove_partials(Place.of(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["part-1.parquet"]
 

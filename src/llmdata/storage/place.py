@@ -237,12 +237,19 @@ def _holds_the_same(path: str, new: str) -> bool:
         return False
 
 
+def _partial(path: str) -> str:
+    """A name beside `path` that no other process takes, on this machine or on another that shares the disk: they may
+    have one process id (containers have 1), and without the random part one host name."""
+    host = re.sub(r"[^\w-]", "_", os.uname().nodename)[:32]
+    return f"{path}.{host}-{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}"
+
+
 @contextmanager
 def _local_writer(path: str) -> Iterator[IO[bytes]]:
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    partial = f"{path}.{os.getpid()}{PARTIAL}"
+    partial = _partial(path)
     try:
-        with open(partial, "wb") as stream:
+        with open(partial, "xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
