@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -68,6 +69,7 @@ def run_clean(
             )
         session.progress.note(f"clean: {'; '.join(changes)}: doing {', '.join(_touched(before['state'], state))} anew")
     chain = passes(config.stages, config.keep == "all")
+    times = (before or {}).get("times", {})
     joins = session.share is not None and before is not None and before.get("state") == state
     if session.share is None:  # who shares a run sees others' work in hand
         _remove_leftovers(out, chain)
@@ -76,7 +78,7 @@ def run_clean(
         return CleanResult(_funnel(out, config), before["tasks"], time.monotonic() - began, fresh=False)
     if not joins:
         (out / FUNNEL).remove()
-        stamp = {"state": state, "finished": False, "passes": [step.folder for step in chain]}
+        stamp = {"state": state, "finished": False, "passes": [step.folder for step in chain], "times": times}
         manifest.save_stamp(out, "clean", stamp)
     made: list[Manifest] = []
     with _journal_folder(out, shared=bool(session.share or session.cluster)) as journal:
@@ -97,6 +99,7 @@ def run_clean(
     else:
         (out / contamination.REPORT).remove()
     pruned = _to_prune(chain, config)
+    final = [output for task in previous for output in task.outputs if output.path.startswith(f"{chain[-1].folder}/")]
     manifest.save_stamp(
         out,
         "clean",
@@ -106,12 +109,8 @@ def run_clean(
             "tasks": len(made),
             "passes": [step.folder for step in chain],
             "pruned": pruned,
-            "final": {
-                output.path: output.bytes
-                for task in previous
-                for output in task.outputs
-                if output.path.startswith(f"{chain[-1].folder}/")
-            },
+            "final": {output.path: output.bytes for output in final},
+            "times": _keep_times(out, final, times),
         },
     )
     _prune(out, pruned)  # after the stamp: a run killed here need not make them anew
@@ -405,6 +404,19 @@ def _is_whole(out: Place, last: Pass, stamp: dict[str, Any]) -> bool:
                 return False
     there = {path.path[len(out.path) :].lstrip("/"): path.size() for path in parts_of(out / last.folder)}
     return there == stamp.get("final")
+
+
+def _keep_times(out: Place, final: Sequence[manifest.Output], before: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """SHA-256 and time of each final part. One that was lost and made again with the same bytes gets back the time that
+    it had: stages behind know their input by it. (On an object store that is the ETag, which goes by the bytes.)"""
+    times: dict[str, list[Any]] = {}
+    for output in final if out.fs is None else ():
+        path = (out / output.path).path
+        sha256, time_ns = before.get(output.path, ["", 0])
+        if sha256 == output.sha256 and time_ns != os.stat(path).st_mtime_ns:
+            os.utime(path, ns=(time_ns, time_ns))
+        times[output.path] = [output.sha256, os.stat(path).st_mtime_ns]
+    return times
 
 
 def _funnel(out: Place, config: CleanConfig) -> dict[str, Any]:
