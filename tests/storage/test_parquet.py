@@ -6,6 +6,7 @@ import hashlib
 import random
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -77,13 +78,25 @@ def test_bytes_do_not_depend_on_batches(tmp_path: Path, sizes: list[int], seed: 
     assert groups.num_row_groups >= sum(len(doc.text.encode()) for doc in documents) // 2_500
 
 
-def test_row_groups_hold_about_64_mb_of_text(tmp_path: Path) -> None:
+def test_row_groups_hold_about_32_mb_of_text(tmp_path: Path) -> None:
     place = Place.of(tmp_path / "a.parquet")
     batch = to_batch([Document(text="x" * 1_000_000)] * 10)
-    write_table(place, (batch for _ in range(8)), document_schema())
+    write_table(place, (batch for _ in range(4)), document_schema())
     file = pq.ParquetFile(place.path)
-    assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [64, 16]
+    assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [32, 8]
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_row_groups_of_numbers_end_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP", 2_000)
+    other = pa.struct([("a", pa.int8())])
+    schema = pa.schema([("key", pa.uint64()), ("units", pa.list_(pa.int32())), ("other", other)])
+    rows = [{"key": n, "units": [n] * 8, "other": {"a": 1}} for n in range(120)]
+    place = Place.of(tmp_path / "a.parquet")
+    write_table(place, [pa.RecordBatch.from_pylist(rows, schema)], schema)
+    file = pq.ParquetFile(place.path)
+    assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [50, 50, 20]
+    assert file.read().to_pylist() == rows
 
 
 def test_no_rows_is_a_file_with_columns(tmp_path: Path) -> None:

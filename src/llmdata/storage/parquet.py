@@ -1,4 +1,4 @@
-"""Parquet: row groups of about 64 MB compressed with Zstandard, the same bytes for the same rows."""
+"""Parquet: row groups of about 32 MB compressed with Zstandard, the same bytes for the same rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from llmdata.storage.place import Place
 from llmdata.storage.source import STAGE, digest_id
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-ROW_GROUP = 64_000_000
-"""Bytes of strings after which a row group ends."""
+ROW_GROUP = 32_000_000
+"""Bytes after which a row group ends. Writing one takes three times its bytes of memory, in each worker."""
 
 BATCH_ROWS = 256
 
@@ -32,7 +34,8 @@ def write_table(place: Place, batches: Iterable[pa.RecordBatch], schema: pa.Sche
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows, pending, size = 0, [], 0
+    rows, size = 0, 0
+    pending: list[pa.RecordBatch] = []
     with place.writer() as stream:
         dictionaries: Any = [name for name in _DICTIONARIES if name in schema.names] or False
         with pq.ParquetWriter(
@@ -44,29 +47,29 @@ def write_table(place: Place, batches: Iterable[pa.RecordBatch], schema: pa.Sche
                     pending.append(part)
                     size += part_size
                     if ends:
-                        _write_group(writer, pa.Table.from_batches(pending, schema))
-                        pending, size = [], 0
+                        _write_group(writer, pending, schema)
+                        size = 0
             if pending or not rows:
-                _write_group(writer, pa.Table.from_batches(pending, schema))
+                _write_group(writer, pending, schema)
+    pa.default_memory_pool().release_unused()  # a worker's next task may not need it, or need it elsewhere
     return rows
 
 
-def _write_group(writer: pq.ParquetWriter, table: pa.Table) -> None:
+def _write_group(writer: pq.ParquetWriter, pending: list[pa.RecordBatch], schema: pa.Schema) -> None:
+    """Write `pending` and empty it, before the group is compressed: else memory would hold all of it twice."""
+    import pyarrow as pa
+
     # Pages end where chunks end: without combining, the bytes would depend on the batches.
-    writer.write_table(table.combine_chunks(), row_group_size=max(1, table.num_rows))
+    table = pa.Table.from_batches(pending, schema).combine_chunks()
+    pending.clear()
+    writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 
 def _cut(batch: pa.RecordBatch, limit: int, size: int) -> Iterator[tuple[pa.RecordBatch, int, bool]]:
     """Slices of `batch`, each with its size and whether a row group ends behind it, when it already holds `size`."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
-    lengths = np.zeros(batch.num_rows, dtype=np.int64)
-    for column in batch.columns:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            lengths += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
-    sums = np.cumsum(lengths)
+    sums = np.cumsum(sum(map(_sizes, batch.columns), np.zeros(batch.num_rows, np.int64)))
     start, before = 0, 0
     while start < batch.num_rows:
         end = int(np.searchsorted(sums, before + limit - size)) + 1
@@ -75,6 +78,25 @@ def _cut(batch: pa.RecordBatch, limit: int, size: int) -> Iterator[tuple[pa.Reco
             return
         yield batch.slice(start, end - start), int(sums[end - 1]) - before, True
         start, before, size = end, int(sums[end - 1]), 0
+
+
+def _sizes(column: pa.Array) -> npt.NDArray[np.int64] | int:
+    """The bytes of each value: of texts, numbers and lists of numbers; other kinds, of users' tables, count nothing."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind, width = column.type, 1
+    if pa.types.is_primitive(kind):
+        return int(kind.bit_width) // 8
+    if pa.types.is_list(kind) and pa.types.is_primitive(kind.value_type):
+        lengths, width = pc.list_value_length(column), kind.value_type.bit_width // 8
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+        lengths = pc.binary_length(column)
+    else:
+        return 0
+    sizes: npt.NDArray[np.int64] = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return sizes * width
 
 
 def open_parquet(stream: IO[bytes], name: str) -> pq.ParquetFile:
