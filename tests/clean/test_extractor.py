@@ -129,6 +129,13 @@ def test_any_soup_of_tags_has_blocks_that_nest(soup: list[str]) -> None:
     main_text("".join(soup))
 
 
+@given(st.text(st.sampled_from("ab \n\t\x1c\u3000é"), max_size=40), st.integers(1, 12))
+def test_a_line_in_parts_is_the_line(text: str, together: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "_TOGETHER", together)
+        assert blocks.one_line(text) == " ".join(text.split())
+
+
 def test_trees_answer_as_their_definition_says() -> None:
     rng = np.random.default_rng(0)
     trees = model.Trees(

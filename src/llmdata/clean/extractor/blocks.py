@@ -98,6 +98,9 @@ _TELLING = frozenset(("role", "aria-hidden", "hidden", "style", "aria-modal", "i
 _UNSEEN = re.compile(r"display:\s*none|visibility:\s*hidden")
 _DIGITS = re.compile(r"\d+")
 _BREAK = "\ue000"  # a private character that stands for <br> until the block is complete
+_BLANK = re.compile(r"\s")
+_TOGETHER = 1 << 20  # characters
+_LONGEST_NAME = 10_000  # characters of a title, a description or a class name that are looked at
 
 
 @dataclass(slots=True)
@@ -153,12 +156,12 @@ def _read_head(tree: LexborHTMLParser, page: Page) -> list[LexborNode]:
     for node in tree.css(_HEAD_OR_DROPPED):
         tag = node.tag
         if tag == "title":
-            page.title = page.title or " ".join(node.text().split())
+            page.title = page.title or one_line(node.text()[:_LONGEST_NAME])
         elif tag == "meta":
             attributes = node.attributes
             name = (attributes.get("property") or attributes.get("name") or "").lower()
             if name in ("og:description", "description"):
-                page.description = page.description or " ".join((attributes.get("content") or "").split())
+                page.description = page.description or one_line((attributes.get("content") or "")[:_LONGEST_NAME])
             elif name == "og:type":
                 page.og_type = (attributes.get("content") or "").lower()
         else:
@@ -191,9 +194,9 @@ def _walk(body: LexborNode, page: Page) -> None:
         if bits & pre_bit:
             text = raw.replace(_BREAK, "\n").replace("\r\n", "\n").expandtabs(4).strip("\n").rstrip()
         elif _BREAK in raw:
-            text = "\n".join(line for part in raw.split(_BREAK) if (line := " ".join(part.split())))
+            text = "\n".join(line for part in raw.split(_BREAK) if (line := one_line(part)))
         else:
-            text = " ".join(raw.split())
+            text = one_line(raw)
         if not text:
             return False
         blocks.append((text, bits, container, path, link_chars, bold_chars, links, images))
@@ -249,10 +252,11 @@ def _walk(body: LexborNode, page: Page) -> None:
         mask |= bits
         attributes = node.attributes
         if attributes:
-            name = attributes.get("class") or ""
+            name = (attributes.get("class") or "")[:_LONGEST_NAME]
             if not _TELLING.isdisjoint(attributes):
                 mask |= _attribute_bits(attributes)
             if identity := attributes.get("id"):
+                identity = identity[:_LONGEST_NAME]
                 name += " " + (identity if identity.isalpha() else _DIGITS.sub("", identity))
         else:
             name = ""
@@ -288,6 +292,22 @@ def _walk(body: LexborNode, page: Page) -> None:
         columns = map(list, zip(*blocks, strict=True))
         page.texts, page.masks, page.containers, page.paths = next(columns), next(columns), next(columns), next(columns)
         page.link_chars, page.bold_chars, page.links, page.images = columns
+
+
+def one_line(text: str) -> str:
+    """`text` with one space for each run of blanks, and none around it.
+
+    In parts, for a word of a list takes sixty bytes: a line of 50 MB took 1.2 GB.
+    """
+    if len(text) <= _TOGETHER:
+        return " ".join(text.split())
+    lines, at = [], 0
+    while at < len(text):
+        blank = _BLANK.search(text, at + _TOGETHER)
+        end = blank.start() if blank else len(text)
+        lines.append(" ".join(text[at:end].split()))
+        at = end
+    return " ".join(filter(None, lines))
 
 
 def _blanks(last: LexborNode | None) -> list[str]:
