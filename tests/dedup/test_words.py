@@ -34,7 +34,8 @@ def plain_words(text: str) -> list[str]:
             plain = unicodedata.normalize("NFC", plain) if plain else "\x03"
             letters.append(plain if len(plain) == 1 else letter)
     joined = re.sub(r"0(?:[.,]?0)*", "0", "".join(letters)).replace("\x03", "")
-    spaced = re.sub("([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff])", r" \1 ", joined)
+    alone = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+    spaced = re.sub(f"([{alone}])", r" \1 ", joined)
     return re.split("[ .,]+", spaced.strip(" .,")) if spaced.strip(" .,") else []
 
 
@@ -55,6 +56,7 @@ def hashes_of(text: str, normal: Normal | None = None) -> list[int]:
         ("soft\u00adhyphen zero\u200bwidth", ["softhyphen", "zerowidth"]),
         ("我爱你 abc", ["我", "爱", "你", "abc"]),
         ("你abc好", ["你", "abc", "好"]),
+        ("0\ufa0e", ["0", "\ufa0e"]),
         ("한국어 한국어", ["한국어", "한국어"]),
         ("a\x00b\tc\u2028d", ["a", "b", "c", "d"]),
         ("\ud800 x \udfff", ["x"]),
