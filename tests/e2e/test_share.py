@@ -50,7 +50,7 @@ def test_ranks_that_wait_for_each_other_share_every_list(recipe: Path, undisturb
     ranks = [start(recipe, tmp_path / "run", rank, 2, "--barrier", "wait") for rank in range(2)]
     said = [process.communicate(timeout=240)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], said
-    for lists in ("clean 1/2", "clean 2/2", "tokenize", "shards"):
+    for lists in ("clean 1/2", "minhash keys", "clean 2/2", "tokenize", "shards"):
         assert all(f"{lists}: done" in text for text in said), (lists, said)
     assert sum("train: done" in text for text in said) == 1, said
     assert_same(tmp_path / "run", undisturbed)
@@ -65,7 +65,7 @@ def test_jobs_that_depend_on_each_other_share_a_list_each(recipe: Path, undistur
             job = start(recipe, tmp_path / "run", rank, 2, "--barrier", "stop")
             said = job.communicate(timeout=240)[1]
             assert job.returncode == 0, said
-    assert jobs == 4
+    assert jobs == 5
     assert_same(tmp_path / "run", undisturbed)
 
 

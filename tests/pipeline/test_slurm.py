@@ -24,10 +24,10 @@ def jobs_of(recipe: str, until: str | None = None, tasks: int = 3) -> list[Job]:
 @pytest.mark.parametrize(
     ("recipe", "until", "names"),
     [
-        ("demo", None, ["crawl", "clean-1", "clean-2", "tokenize", "shards", "train"]),
-        ("demo", "clean", ["crawl", "clean-1", "clean-2"]),
-        ("demo", "tokenizer", ["crawl", "clean-1", "clean-2"]),
-        ("fineweb", None, ["clean-1", "clean-2"]),
+        ("demo", None, ["crawl", "clean-1", "keys-minhash", "clean-2", "tokenize", "shards", "train"]),
+        ("demo", "clean", ["crawl", "clean-1", "keys-minhash", "clean-2"]),
+        ("demo", "tokenizer", ["crawl", "clean-1", "keys-minhash", "clean-2"]),
+        ("fineweb", None, ["clean-1", "keys-minhash", "clean-2"]),
     ],
 )
 def test_there_is_a_job_for_each_list_of_tasks(recipe: str, until: str | None, names: list[str]) -> None:
@@ -74,6 +74,7 @@ def test_each_job_waits_for_all_arrays_of_the_one_before() -> None:
     first = "--array=0-999%64 clean-1.sbatch 0", "--array=0-499%64 clean-1.sbatch 1000"
     assert all(part in text for part in first)
     assert text.count('--dependency=afterok:"$clean_1_0":"$clean_1_1" --array=') == 2
+    assert text.count('--dependency=afterok:"$keys_minhash_0":"$keys_minhash_1" --array=') == 2
 
 
 def test_a_shell_understands_the_scripts(tmp_path: Path) -> None:

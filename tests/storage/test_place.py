@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,17 @@ def test_two_who_write_one_file_at_once_do_not_meet(tmp_path: Path) -> None:
     assert all(name.startswith("part.parquet.") and name.endswith(PARTIAL) for name in names)
     assert [path.name for path in tmp_path.iterdir()] == ["part.parquet"]
     assert place.read_bytes() == b"of the outer one, which is longer"
+
+
+def test_several_may_remove_a_folder_at_once(tmp_path: Path) -> None:
+    """Ranks of a shared run that find it finished tidy up, each of them."""
+    place = Place.of(tmp_path / "encoded")
+    for number in range(500):
+        (place / f"{number % 7}").mkdir()
+        Path(place.path, f"{number % 7}", f"{number}.tokens").touch()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: place.remove(), range(4)))
+    assert not place.exists()
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmdata.dedup.resolve import Parts, Rows, fingerprint_of, tidy
-from llmdata.dedup.sort import Sorter, remove_spills, sorter
+from llmdata.dedup.resolve import Parts, Rows, fingerprint_of, sweep, tidy
+from llmdata.dedup.sort import Sorter, sorter
 from llmdata.dedup.steps import PROCESS, EdgeTask, cost, first_and_others, read_edges, run_steps
 from llmdata.engine.session import Session
 from llmdata.storage import manifest
-from llmdata.storage.lock import PRIVATE
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.parquet import open_parquet, write_table
-from llmdata.storage.place import Place, remove_partials
+from llmdata.storage.place import Place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,9 +51,8 @@ def resolve(shuffle: PassageDedup, keys: Place, out: Place, session: Session) ->
     if manifest.finished(out, "drops", fingerprint):
         tidy(out, names, buckets)  # a run killed here left that undone
         return
-    for folder in ("drops", "edges", f"{PRIVATE}/tasks"):
-        remove_partials(out / folder)
-    remove_spills(out)
+    if session.share is None:  # who shares a run would see others' work in hand
+        sweep(out)
     memory = shuffle.config.memory - (1 << SEEN_BITS if parts.earlier else 0)
     tasks = [
         EdgeTask(f"band-{bucket:03}", fingerprint, out, partial(_repeats, parts, shuffle.length, bucket, buckets))

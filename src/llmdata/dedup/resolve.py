@@ -158,9 +158,8 @@ def resolve(shuffle: DocumentShuffle, keys: Place, out: Place, session: Session)
     if manifest.finished(out, "drops", fingerprint):
         tidy(out, {place.name for place in parts.own}, len(shuffle.bands))  # a run killed here left that undone
         return
-    for folder in ("drops", "edges", f"{PRIVATE}/tasks"):
-        remove_partials(out / folder)
-    remove_spills(out)
+    if session.share is None:  # who shares a run would see others' work in hand
+        sweep(out)
     documents = parts.offsets[-1]
     memory = shuffle.config.memory - PROCESS - BYTES_A_DOCUMENT * documents
     if memory < 2 * THREAD:
@@ -320,10 +319,17 @@ def _choose(
         last_label, last_doc, last_id = int(labels[-1]), int(heads[-1]), head_ids[-1].as_py()
 
 
+def sweep(out: Place) -> None:
+    """Remove what a killed run left half written."""
+    for folder in ("drops", "edges", f"{PRIVATE}/tasks"):
+        remove_partials(out / folder)
+    remove_spills(out)
+
+
 def tidy(out: Place, names: set[str], bands: int) -> None:
     """Remove the edges, which nobody needs any more, and the drops of parts that are gone."""
     (out / "edges").remove()
-    remove_spills(out)
+    sweep(out)
     for number in range(bands):
         manifest.forget(out, f"band-{number:03}")
     for place in (out / "drops").children("part-*.parquet"):

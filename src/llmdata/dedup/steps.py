@@ -16,6 +16,7 @@ import numpy as np
 from llmdata.dedup.sort import THREAD, Sorter, sorter
 from llmdata.engine.pool import Needs, Task, run_tasks
 from llmdata.engine.session import Session
+from llmdata.engine.share import run_list
 from llmdata.storage import manifest
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.parquet import open_parquet
@@ -66,8 +67,18 @@ def run_steps(tasks: Sequence[EdgeTask], keys: int, memory: int, session: Sessio
     """Do what is not done of `tasks`, which have `keys` keys in all, within `memory` bytes; returns all their tables.
 
     On a cluster each task has that memory for itself. On one machine this process and its workers have it together.
+    Ranks that share a run share these tasks, too.
     """
-    left = [task for task in tasks if not manifest.finished(task.out, task.id, task.fingerprint)]
+
+    def work(left: Sequence[EdgeTask], done: int) -> None:
+        _work(left, keys, memory, session, stage)
+
+    run_list(tasks, lambda task: manifest.finished(task.out, task.id, task.fingerprint), work, session, stage)
+    session.stop.check()
+    return [task.out / task.path for task in tasks]
+
+
+def _work(left: Sequence[EdgeTask], keys: int, memory: int, session: Session, stage: str) -> None:
     together = min(session.workers, len(left), (memory - PROCESS) // (PROCESS + 2 * THREAD))
     if session.cluster:
         ready = [replace(task, memory=memory - PROCESS) for task in left]
@@ -83,8 +94,6 @@ def run_steps(tasks: Sequence[EdgeTask], keys: int, memory: int, session: Sessio
             find_edges(replace(task, memory=memory - PROCESS, threads=session.workers))
             session.progress.advance(stage, 1)
         session.progress.finish(stage)
-    session.stop.check()
-    return [task.out / task.path for task in tasks]
 
 
 def _run(tasks: list[EdgeTask], session: Session, stage: str, needs: Needs | None = None) -> None:

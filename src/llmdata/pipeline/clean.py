@@ -365,7 +365,8 @@ def _remove_leftovers(out: Place, chain: Sequence[Pass]) -> None:
         if int(path.name[5:7]) > len(chain):
             path.remove()
     keys = [f"dedup/{step.shuffle}/keys" for step in chain if step.shuffle]
-    for folder in (*folders, *keys, "rejected", PRIVATE, f"{PRIVATE}/tasks"):
+    # Not PRIVATE: who shared the run may still write there how far it was, and the lock's next holder looks.
+    for folder in (*folders, *keys, "rejected", f"{PRIVATE}/tasks"):
         remove_partials(out / folder)
     for place in (out / chain[-1].folder).children("lang=*"):
         remove_partials(place)

@@ -101,7 +101,8 @@ def jobs(
     lists = []
     if "clean" in stages and recipe.clean is not None:
         chain = passes(recipe.clean.stages, recipe.clean.keep == "all")
-        lists += [f"clean-{step.number}" for step in chain]
+        for step in chain:  # quality_best has no list: that array takes the next one, and the last finds all done
+            lists += [f"clean-{step.number}", *([f"keys-{step.shuffle}"] if step.shuffle else [])]
     if "tokenize" in stages:
         lists += ["tokenize", "shards"]
     if not lists:

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -203,12 +203,14 @@ class Place:
         self.write_bytes((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
     def remove(self) -> None:
-        """Remove this file or folder with all below it; nothing happens if it is not there."""
+        """Remove this file or folder with all below it; nothing happens if it is not there, or not any more."""
         if self.fs is not None:
             if self.exists():
                 self._ask("rm", recursive=True)
         elif os.path.isdir(self.path) and not os.path.islink(self.path):
-            shutil.rmtree(self.path)
+            while os.path.isdir(self.path):
+                with suppress(FileNotFoundError):  # another rank of a shared run removes it, too
+                    shutil.rmtree(self.path)
         else:
             Path(self.path).unlink(missing_ok=True)
 
