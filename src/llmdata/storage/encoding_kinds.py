@@ -49,6 +49,9 @@ class Encoding(ABC):
     special_tokens: dict[str, int]
     n_vocab: int
     eot: int
+    by_words: bool = False
+    """Whether a text's ids are those of its words one after the other, words as the patterns of OpenAI's cut them, so
+    that a long text may be encoded in parts."""
 
     @property
     @abstractmethod
@@ -108,6 +111,7 @@ class BpeEncoding(Encoding):
     def __init__(self, ranks: dict[bytes, int], pattern: str, special_tokens: dict[str, int]) -> None:
         self.ranks, self.special_tokens = ranks, special_tokens
         self.pattern, self.pattern_name = resolve_pattern(pattern)
+        self.by_words = self.pattern_name is not None
         self.n_vocab = max([*ranks.values(), *special_tokens.values()]) + 1
         self.eot = next(iter(special_tokens.values()))
         self._bulk_memory: int | None = None
@@ -257,6 +261,7 @@ class CharEncoding(Encoding):
     """One token a character; one that is not in the vocabulary becomes `<|unk|>`."""
 
     kind = "char"
+    by_words = True
 
     def __init__(self, characters: Sequence[str], special_tokens: dict[str, int]) -> None:
         self.characters, self.special_tokens = list(characters), special_tokens

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import resource
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ from llmdata.storage.parquet import write_table
 from llmdata.storage.place import Place
 from llmdata.storage.token_shards import dtype_for
 from llmdata.tokenizer.counts import COUNTED, write_counts
-from llmdata.tokenizer.source import Texts, read_texts
+from llmdata.tokenizer.pieces import batches_of, cut_long
+from llmdata.tokenizer.source import read_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +70,8 @@ class EncodeTask:
 
 def run_encode_task(task: EncodeTask) -> dict[str, int]:
     """Run `task` and leave its files and its manifest; returns how many documents and tokens it made."""
+    import pyarrow as pa
+
     began, cpu = time.monotonic(), time.process_time()
     out = Place.of(task.out)
     encoding = _encoding(task.tokenizer)
@@ -78,11 +82,13 @@ def run_encode_task(task: EncodeTask) -> dict[str, int]:
     hasher, size = hashlib.sha256(), 0
     with (out / task.tokens).writer() as stream:
         for texts in read_texts(piece, rejections):
-            batch, ids = _encode(texts, encoding, task)
-            batches.append(batch)
+            lengths = np.zeros(len(texts.texts), np.int64)
+            for ids in _encode(texts.texts, encoding, task.eot_after, lengths):
+                hasher.update(ids.data)
+                size += stream.write(ids.data)
+            columns = [texts.ids, texts.urls, pa.array(lengths), *_sizes_and_sides(texts.texts, task.val_share)]
+            batches.append(pa.RecordBatch.from_arrays(columns, schema=_schema()))
             numbers.append(np.asarray(texts.rows, np.int64))
-            hasher.update(ids.data)
-            size += stream.write(ids.data)
     rows = write_table(out / task.table, batches, _schema())
     outputs = [Output(task.tokens, hasher.hexdigest(), size, 0), output_of(out, task.table, rows)]
     if task.counted:
@@ -111,20 +117,17 @@ def _encoding(folder: str) -> Encoding:
     return load_encoding(Place.of(folder))
 
 
-def _encode(batch: Texts, encoding: Encoding, task: EncodeTask) -> tuple[pa.RecordBatch, npt.NDArray[Any]]:
-    """The row of each document, and their ids with an end-of-text token before or after each."""
-    import pyarrow as pa
-
-    ids, offsets = encoding.encode_arrow(batch.texts)
-    lengths = np.diff(offsets)
-    flat = np.empty(len(ids) + len(lengths), dtype_for(encoding.n_vocab))
-    ends = offsets[1:] + np.arange(len(lengths)) if task.eot_after else offsets[:-1] + np.arange(len(lengths))
-    is_text = np.ones(len(flat), dtype=bool)
-    is_text[ends] = False
-    flat[is_text] = ids
-    flat[ends] = encoding.eot
-    columns = [batch.ids, batch.urls, pa.array(lengths + 1), *_sizes_and_sides(batch.texts, task.val_share)]
-    return pa.RecordBatch.from_arrays(columns, schema=_schema()), flat
+def _encode(
+    texts: pa.LargeStringArray, encoding: Encoding, eot_after: bool, lengths: npt.NDArray[np.int64]
+) -> Iterator[npt.NDArray[Any]]:
+    """The ids of `texts`, an end-of-text token before or after each; adds to `lengths` how many each text has."""
+    pieces, owners = cut_long(texts) if encoding.by_words else (texts, np.arange(len(texts)))
+    edges = np.diff(owners, append=-1) if eot_after else np.diff(owners, prepend=-1)
+    for part in batches_of(pieces):
+        ids, offsets = encoding.encode_arrow(pieces[part])
+        np.add.at(lengths, owners[part], np.diff(offsets) + (edges[part] != 0))
+        bounds = offsets[1:] if eot_after else offsets[:-1]
+        yield np.insert(ids.astype(dtype_for(encoding.n_vocab)), bounds[edges[part] != 0], encoding.eot)
 
 
 def _sizes_and_sides(texts: pa.LargeStringArray, val_share: float) -> tuple[pa.Array, pa.Array]:
