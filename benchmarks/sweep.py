@@ -2,7 +2,7 @@
 and whether the rule for learning rates is any good.
 
     python benchmarks/sweep.py TEXTS --out DIR [--sizes 25K,35K,50K,100K,130K,200K] [--tokens-per-param 8]
-    python benchmarks/sweep.py TEXTS --out DIR --rates [--sizes 25K,200K]
+    python benchmarks/sweep.py TEXTS --out DIR --rates [--sizes 25K,200K] [--multiples 0.5,1,2]
 
 TEXTS is a folder of plain texts. They are cut into documents of about 4 kB, one in twenty of them for validation, and
 tokenized by characters. The second form trains each size with multiples of the rate that the rule gives it.
@@ -16,8 +16,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-MULTIPLES = (0.25, 0.5, 1, 2, 4)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -26,6 +24,7 @@ def main() -> None:
     parser.add_argument("--sizes", default=None)
     parser.add_argument("--tokens-per-param", default="8")
     parser.add_argument("--rates", action="store_true")
+    parser.add_argument("--multiples", default="0.25,0.5,1,2,4")
     given = parser.parse_args()
     tokens = make_tokens(given.texts, given.out)
     ratio = ["--tokens-per-param", given.tokens_per_param]
@@ -36,7 +35,7 @@ def main() -> None:
         return
     base = 8e-3  # the demo model's
     losses: dict[int, list[str]] = {}
-    for multiple in MULTIPLES:
+    for multiple in map(float, given.multiples.split(",")):
         out = given.out / f"rate-{multiple:g}"
         rate = f"train.optim.lr={base * multiple:g}"
         options = ["--sizes", given.sizes or "25K,200K", *ratio, "--hold-out", "none", "--set", rate]
@@ -44,7 +43,7 @@ def main() -> None:
         for run in json.loads((out / "sweep.json").read_text())["runs"]:
             losses.setdefault(run["parameters"], []).append(f"{run['lr']:.3g}: {run['loss']:.4f}")
     for parameters, found in losses.items():
-        print(f"{parameters:>9,} parameters, loss by rate (the middle is the rule's)  " + "  ".join(found))
+        print(f"{parameters:>9,} parameters, loss by rate ({given.multiples} of the rule's)  " + "  ".join(found))
 
 
 def make_tokens(texts: Path, out: Path) -> Path:

@@ -20,7 +20,7 @@ from llmdata.train.config import PRESETS, ModelConfig, TrainConfig
 from llmdata.train.plan import REFITTED, flops_per_token, parameter_count
 from llmdata.train.scaling import fit_power_law
 from llmdata.train.sweep import SweepConfig, ladder, scaled_rate, shape_of, sweep
-from tests.train.corpus import tiny
+from tests.train.corpus import SENTENCES, tiny
 from tests.train.test_resume import At
 
 COMPUTE = np.logspace(12, 16, 6)
@@ -114,6 +114,10 @@ def test_a_ladder_stopped_goes_on_and_says_the_same(tokens: Place, tmp_path: Pat
         assert one.measured == result.runs[-1].loss
         assert one.error == pytest.approx(one.loss / one.measured - 1)
     assert {one.law for one in result.predictions} == {"flops", "parameters"}
+    for one in result.predictions:
+        assert one.low is not None
+        assert one.high is not None
+        assert one.low < one.high, "each run moves the law a little"
     for step in (20, 150):
         session = Session()
         session.progress = At(step, lambda: setattr(session.stop, "signal", signal.SIGTERM))  # noqa: B023
@@ -139,6 +143,7 @@ def test_the_command(tokens: Place, tmp_path: Path) -> None:
     record = json.loads((out / "sweep.json").read_text())
     assert len(record["runs"]) == 6
     assert len({one["tokens"] for one in record["predictions"]}) == 3
+    assert "times the compute of any run: a guess" in result.stdout
     states = CliRunner().invoke(app, ["status", str(out), "--json"])
     assert [json.loads(line)["state"] for line in states.stdout.splitlines()] == ["done"] * 6
     assert CliRunner().invoke(app, ["inspect", str(out)]).exit_code == 0
@@ -153,6 +158,40 @@ def test_the_command(tokens: Place, tmp_path: Path) -> None:
     changed = run("--sizes", "4K", "--tokens-per-param", "0.1", "--set", "train.optim.lr=0.5")
     assert changed.exit_code != 0
     assert "--rerun" in changed.output
+
+
+def test_a_recipe_is_run_until_its_tokens(tmp_path: Path) -> None:
+    out, documents, recipe = tmp_path / "ladder", tmp_path / "documents.jsonl", tmp_path / "recipe.yaml"
+    documents.write_text("".join(json.dumps({"text": text}) + "\n" for text in SENTENCES))
+    sections = {"clean": {"stages": []}, "tokenizer": {"kind": "char"}, "tokenize": {"val": "hash:0.2"}}
+    recipe.write_text(json.dumps(sections | {"train": tiny().model_dump(mode="json")}))
+
+    def run(*options: str) -> Any:
+        given = ["--sizes", "4K,14K", "--tokens-per-param", "0.02", "--set", f"clean.input=[{documents}]", *options]
+        return CliRunner().invoke(app, ["sweep", str(recipe), "-o", str(out), *given])
+
+    result = run("--set", "train.optim.lr=0.001")
+    assert result.exit_code == 0, result.output
+    assert not (out / "run" / "model").exists()
+    before = json.loads((out / "sweep.json").read_text())["runs"]
+    assert max(one["lr"] for one in before) < 0.005, "the recipe's rate is 0.01, --set's a tenth of it"
+    changed = run("--set", "train.optim.lr=0.001", "--set", "tokenize.val=hash:0.5")
+    assert changed.exit_code != 0
+    assert "--rerun" in changed.output
+    assert run("--set", "train.optim.lr=0.001", "--set", "tokenize.val=hash:0.5", "--rerun").exit_code == 0
+    assert json.loads((out / "sweep.json").read_text())["runs"] != before
+    refused = run("--model", "demo", "--set", "clean.stages=[nothing]")
+    assert refused.exit_code == 2
+    assert "nothing" in refused.output
+
+
+def test_a_prediction_on_top_of_what_was_measured_hides_nothing() -> None:
+    law = Series("law", [(1e9, 3.0), (1e10, 2.5)])
+    dots = [Series("measured", [(1e10, 2.5)], dots=True), Series("predicted", [(1e10, 2.5)], dots=True, hollow=True)]
+    drawn = terminal_chart([law, *dots], log_x=True)
+    assert "◉" in drawn
+    assert "1e10" in svg_chart([law, *dots], "Loss", "FLOPs", "nats", log_x=True)
+    assert svg_chart([law, *dots], "Loss", "FLOPs", "nats").count('fill="none"') == 2, "of the line and of the ring"
 
 
 def test_charts_of_hostile_series() -> None:

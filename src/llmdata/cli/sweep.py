@@ -72,7 +72,7 @@ def sweep(
         config = from_options(SweepConfig, options)
         place = Place.of(out)
         with locked(place, "llmdata sweep"):
-            tokens, base = _corpus(source, place, model, settings or [], session)
+            tokens, base = _corpus(source, place, model, settings or [], session, rerun)
             result = run(tokens, place, config, base, session, rerun=rerun)
         console.result(asdict(result))
         _show(result, place, console)
@@ -83,7 +83,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _corpus(
-    source: str, out: Place, model: str | None, settings: list[str], session: Session
+    source: str, out: Place, model: str | None, settings: list[str], session: Session, rerun: bool
 ) -> tuple[Place, TrainConfig]:
     """The folder of tokens, and the base of the ladder."""
     from llmdata.cli.train import load_config
@@ -102,14 +102,13 @@ def _corpus(
     from llmdata.pipeline.recipe import load_recipe
     from llmdata.pipeline.run import run
 
-    recipe = load_recipe(source)
+    trained = [setting for setting in settings if setting.startswith("train.")]
+    others = [setting for setting in settings if setting not in trained]
+    recipe = load_recipe(source, settings if model is None else others)
     if recipe.tokenize is None:
         raise ConfigError(f"{source}: a recipe without a section tokenize makes no tokens to train on")
-    if model is None and recipe.train is not None:
-        base = load_recipe(source, settings).train or recipe.train
-    else:
-        base = load_config(model, None, settings)
-    run(recipe, out / "run", session, until="tokenize")
+    base = recipe.train if model is None and recipe.train else load_config(model, None, trained)
+    run(recipe, out / "run", session, until="tokenize", rerun=rerun)
     return out / "run" / "tokens", base
 
 
@@ -153,17 +152,23 @@ def _show(result: SweepResult, out: Place, console: Console) -> None:
         expected = f"{one.loss:.4f} expected of {one.parameters:,} parameters on {short(one.tokens)} tokens"
         found = f"{one.measured:.4f} measured ({one.error:+.2%})"
         console.render(Text(f"without the largest, by {one.law}: {expected}, {found}"))
+    most = max(run.flops for run in result.runs)
     for one in result.predictions:
-        console.render(Text(_prediction(one)))
-    console.render(Text("\nLoss against training FLOPs, both by their logarithms; ● measured, ○ predicted"))
+        console.render(Text(_prediction(one, most)))
+    console.render(Text("\nLoss against training FLOPs, both by their logarithms; ● measured, ○ predicted, ◉ both"))
     console.render(Text(terminal_chart(curves(result), log_x=True, log_y=True)))
     console.render(Text(f"\n{out / RECORD}, {out / PICTURE}"))
 
 
-def _prediction(one: Prediction) -> str:
-    from llmdata.train.sweep import short
+def _prediction(one: Prediction, most: float) -> str:
+    """In words; `most` is the compute of the ladder's largest run."""
+    from llmdata.train.sweep import REACH, short
 
     bits = "" if one.bits_per_byte is None else f", {one.bits_per_byte:.3f} bits a byte"
+    around = "" if one.low is None else f" ({one.low:.4f} to {one.high:.4f} without one of the runs)"
+    ahead = one.flops / most
+    guess = f", {ahead:,.0f} times the compute of any run: a guess" if ahead > REACH else ""
     return (
-        f"predicted by {one.law}: {one.loss:.4f}{bits} for {one.parameters:,} parameters on {short(one.tokens)} tokens"
+        f"predicted by {one.law}: {one.loss:.4f}{around}{bits} "
+        f"for {one.parameters:,} parameters on {short(one.tokens)} tokens{guess}"
     )

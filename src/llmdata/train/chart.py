@@ -64,6 +64,16 @@ class Axis:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(number * step, 12) for number in range(first, last + 1)]
 
+    def label(self, value: float) -> str:
+        """`1.85`, `2.5M`; where numbers are as large as those of FLOPs, `2.5e13`."""
+        if value >= 1e13 or (self.logarithmic and self.low >= 1e6):
+            digits, power = f"{value:.2e}".split("e")
+            return f"{float(digits):g}e{int(power)}"
+        for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+            if value >= factor:
+                return f"{value / factor:.3g}{letter}"
+        return f"{value:.4g}"
+
 
 def svg_chart(
     series: Sequence[Series], title: str, x_label: str, y_label: str, *, log_x: bool = False, log_y: bool = False
@@ -84,11 +94,11 @@ def svg_chart(
     for mark in y.ticks():
         _, py = at((x.low, mark))
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{py:.1f}" y2="{py:.1f}" stroke="#e4e4e4"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{_label(mark)}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{y.label(mark)}</text>')
     for mark in x.ticks():
         px, _ = at((mark, y.low))
         parts.append(f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" stroke="#f0f0f0"/>')
-        parts.append(f'<text x="{px:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{_label(mark)}</text>')
+        parts.append(f'<text x="{px:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{x.label(mark)}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 12}" text-anchor="middle">{escape(x_label)}</text>')
     across = f"rotate(-90 14 {_HEIGHT / 2})"
@@ -110,8 +120,8 @@ def _drawn(one: Series, at: Callable[[Point], Point]) -> list[str]:
         parts.append(f'<polygon points="{outline}" fill="{one.colour}" fill-opacity="0.18"/>')
     places = [at(point) for point in one.points]
     if one.dots:
-        fill = "#fff" if one.hollow else one.colour
-        style = f'r="4.5" fill="{fill}" stroke="{one.colour}" stroke-width="2"'
+        radius, fill = (7, "none") if one.hollow else (4.5, one.colour)  # a ring around a dot shows both
+        style = f'r="{radius}" fill="{fill}" stroke="{one.colour}" stroke-width="2"'
         return [*parts, *(f'<circle cx="{px:.1f}" cy="{py:.1f}" {style}/>' for px, py in places)]
     line = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
     dashes = ' stroke-dasharray="6 4"' if one.dashed else ""
@@ -121,7 +131,8 @@ def _drawn(one: Series, at: Callable[[Point], Point]) -> list[str]:
 def terminal_chart(
     series: Sequence[Series], *, log_x: bool = False, log_y: bool = False, width: int = 60, height: int = 14
 ) -> str:
-    """The chart in `width` × `height` characters: lines in braille (Unicode's block from U+2800), dots as ● or ○."""
+    """The chart in `width` × `height` characters: lines in braille (Unicode's block from U+2800), dots as ● or ○, or
+    both as ◉."""
     x, y = _axes(series, log_x, log_y)
     cells = [[0] * width for _ in range(height)]
     marks: dict[tuple[int, int], str] = {}
@@ -130,7 +141,8 @@ def terminal_chart(
         places = [(x.at(a) * (2 * width - 1), (1 - y.at(b)) * (4 * height - 1)) for a, b in one.points]
         if one.dots:
             for across, down in places:
-                marks[round(down) // 4, round(across) // 2] = "○" if one.hollow else "●"
+                mark, cell = "○" if one.hollow else "●", (round(down) // 4, round(across) // 2)
+                marks[cell] = mark if marks.get(cell, mark) == mark else "◉"
             continue
         for (a, b), (c, d) in itertools.pairwise(places):
             for step in range(steps := max(1, round(abs(c - a)), round(abs(d - b)))):
@@ -141,7 +153,7 @@ def terminal_chart(
     for row, line in enumerate(cells):
         shown = [marks.get((row, column)) or chr(0x2800 + cell) for column, cell in enumerate(line)]
         rows.append(f"{labels.get(row, ''):>7} ┤" + "".join(shown))
-    first, last = _label(x.low), _label(x.high)
+    first, last = x.label(x.low), x.label(x.high)
     return "\n".join([*rows, " " * 9 + first + last.rjust(width - len(first))])
 
 
@@ -151,13 +163,3 @@ def _axes(series: Sequence[Series], log_x: bool, log_y: bool) -> tuple[Axis, Axi
     if not points:
         raise ValueError("a chart needs points")
     return Axis.around([a for a, _ in points], log_x), Axis.around([b for _, b in points], log_y)
-
-
-def _label(value: float) -> str:
-    """`1e+15`, `2.5M`, `1.85`."""
-    if value >= 1e13:
-        return f"{value:.3g}"
-    for factor, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= factor:
-            return f"{value / factor:.3g}{letter}"
-    return f"{value:.4g}"

@@ -2,7 +2,7 @@
 
 The fit is that of Hoffmann et al. (2022), appendix D.3: Huber's loss of the difference of logarithms, minimised from a
 grid of starting points, the best of which counts. They use L-BFGS; with at most five parameters Levenberg and
-Marquardt's steps reach the same minimum.
+Marquardt's steps reach the same minimum. All starting points go down at once: the arrays' first axis.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def fit_power_law(quantities: Sequence[Sequence[float]], losses: Sequence[float]
     for share, *exponents in itertools.product(_FLOORS, *[_EXPONENTS] * count):
         scale = max(mean - share * low, 1e-3 * low) / count
         starts.append([np.log(share * low), *[np.log(scale)] * count, *np.log(exponents)])
-    ends = [_descend(np.array(start), logs, target) for start in starts]
-    best = min(ends, key=lambda end: end[0])[1]
-    residual, _ = _residuals(best, logs, target)
+    costs, ends = _descend(np.array(starts), logs, target)
+    best = ends[costs.argmin()]
+    residual, _ = _residuals(best[None], logs, target)
     powers = np.exp(best[1 + count :])
     return PowerLaw(
         floor=float(np.exp(best[0])),
@@ -70,45 +70,55 @@ def fit_power_law(quantities: Sequence[Sequence[float]], losses: Sequence[float]
 
 
 def _residuals(theta: Floats, logs: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """log(law) - log(loss) of each point, and its derivatives by `theta`: log floor, log scales, log exponents."""
+    """log(law) - log(loss) of each point by each row of `theta`: log floor, log scales, log exponents. Shape (starts,
+    points), and its derivatives (starts, points, parameters)."""
     count = logs.shape[1]
-    exponents = np.exp(theta[1 + count :])
-    terms = np.column_stack([np.full(len(logs), theta[0]), theta[1 : 1 + count] - exponents * logs])
-    top = terms.max(axis=1, keepdims=True)
+    exponents = np.exp(theta[:, None, 1 + count :])
+    floor = np.broadcast_to(theta[:, None, :1], (len(theta), len(logs), 1))
+    terms = np.concatenate([floor, theta[:, None, 1 : 1 + count] - exponents * logs], axis=2)
+    top = terms.max(axis=2, keepdims=True)
     shares = np.exp(terms - top)
-    total = shares.sum(axis=1, keepdims=True)
+    total = shares.sum(axis=2, keepdims=True)
     shares /= total
-    residual = (top + np.log(total)).ravel() - target
-    return residual, np.column_stack([shares, -shares[:, 1:] * exponents * logs])
+    residual = (top + np.log(total))[:, :, 0] - target
+    return residual, np.concatenate([shares, -shares[:, :, 1:] * exponents * logs], axis=2)
 
 
-def _descend(theta: Floats, logs: Floats, target: Floats) -> tuple[float, Floats]:
-    """Levenberg–Marquardt on Huber's loss, by weights that make it a square one. The loss reached, and where."""
-    damping = 1e-2
+def _descend(theta: Floats, logs: Floats, target: Floats) -> tuple[Floats, Floats]:
+    """Levenberg–Marquardt on Huber's loss, by weights that make it a square one. The losses reached, and where."""
+    theta = theta.copy()
+    damping = np.full(len(theta), 1e-2)
     residual, jacobian = _residuals(theta, logs, target)
     cost = _huber(residual)
+    going = np.arange(len(theta))
+    largest = np.log(_LARGEST)
     for _ in range(_STEPS):
-        weights = np.minimum(1.0, DELTA / np.maximum(np.abs(residual), 1e-300))
-        normal = jacobian.T @ (weights[:, None] * jacobian)
-        slope = jacobian.T @ (weights * residual)
-        step = np.linalg.lstsq(normal + damping * (np.diag(np.diag(normal)) + 1e-12 * np.eye(len(theta))), -slope)[0]
-        there = theta + np.clip(step, -1.0, 1.0)
-        there[1 + logs.shape[1] :] = np.minimum(there[1 + logs.shape[1] :], np.log(_LARGEST))
+        weights = np.minimum(1.0, DELTA / np.maximum(np.abs(residual[going]), 1e-300))[:, :, None]
+        slopes = jacobian[going]
+        normal = slopes.transpose(0, 2, 1) @ (weights * slopes)
+        slope = slopes.transpose(0, 2, 1) @ (weights * residual[going][:, :, None])
+        # In units in which the diagonal is 1, so that damping alone says how well the system is posed.
+        unit = np.sqrt(np.maximum(np.diagonal(normal, axis1=1, axis2=2), 1e-24))[:, :, None]
+        scaled = normal / (unit * unit.transpose(0, 2, 1)) + damping[going, None, None] * np.eye(theta.shape[1])
+        step = np.linalg.solve(scaled, -slope / unit) / unit
+        there = theta[going] + np.clip(step[:, :, 0], -1.0, 1.0)
+        there[:, 1 + logs.shape[1] :] = np.minimum(there[:, 1 + logs.shape[1] :], largest)
         tried, derivatives = _residuals(there, logs, target)
         reached = _huber(tried)
-        if reached < cost:
-            done = cost - reached < 1e-12 * cost
-            theta, residual, jacobian, cost = there, tried, derivatives, reached
-            damping = max(damping / 3, 1e-12)
-            if done:
-                break
-        else:
-            damping *= 4
-            if damping > 1e12:
-                break
+        better = reached < cost[going]
+        won, lost = going[better], going[~better]
+        done = cost[won] - reached[better] < 1e-12 * cost[won]
+        theta[won], residual[won], jacobian[won] = there[better], tried[better], derivatives[better]
+        cost[won] = reached[better]
+        damping[won] = np.maximum(damping[won] / 3, 1e-12)
+        damping[lost] *= 4
+        going = np.concatenate([won[~done], lost[damping[lost] <= 1e12]])
+        if not len(going):
+            break
     return cost, theta
 
 
-def _huber(residual: Floats) -> float:
+def _huber(residual: Floats) -> Floats:
     size = np.abs(residual)
-    return float(np.where(size <= DELTA, 0.5 * size**2, DELTA * (size - 0.5 * DELTA)).sum())
+    total: Floats = np.where(size <= DELTA, 0.5 * size**2, DELTA * (size - 0.5 * DELTA)).sum(axis=1)
+    return total

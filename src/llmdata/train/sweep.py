@@ -33,6 +33,8 @@ ASPECT = 64
 """Units of width a layer. Loss hardly depends on it between some 20 and 200 (arXiv 2001.08361, figure 5)."""
 RATE_EXPONENT = 1 / 3
 LEAST_STEPS = 500
+REACH = 10
+"""Times the largest run's compute beyond which a law's word is a guess: its floor is not settled by a small ladder."""
 
 
 class SweepConfig(Section):
@@ -92,7 +94,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The loss that a law expects of a model; `measured` and `error` (of measured) where it has been trained."""
+    """The loss that a law expects of a model; `measured` and `error` (of measured) where it has been trained.
+
+    `low` to `high` is what the law says when it is fitted without one of the runs, each in turn.
+    """
 
     parameters: int
     tokens: int
@@ -102,6 +107,8 @@ class Prediction:
     bits_per_byte: float | None
     measured: float | None = None
     error: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +310,9 @@ def fitted(runs: Sequence[Run], config: SweepConfig, base: TrainConfig, vocab_si
         ]
     assert isinstance(base.architecture, ModelConfig)
     wanted = SweepConfig(sizes=config.predict, tokens_per_param=_ratios(runs)) if config.predict and laws else None
+    others = [_laws([*runs[:left], *runs[left + 1 :]]) for left in range(len(runs))] if wanted else []
     predictions = [
-        _predicted(name, law, rung, runs[0])
+        _within(_predicted(name, law, rung, runs[0]), rung, [other[name] for other in others if name in other])
         for rung in (ladder(wanted, base, vocab_size) if wanted else [])
         for name, law in laws.items()
     ]
@@ -346,22 +354,34 @@ def _predicted(name: str, law: PowerLaw, model: Rung | Run, of: Run) -> Predicti
     return Prediction(model.parameters, model.tokens, model.flops, name, loss, bits, measured, error)
 
 
+def _within(expected: Prediction, model: Rung, others: Sequence[PowerLaw]) -> Prediction:
+    """`expected`, with what the laws fitted without one run each say of `model`."""
+    around = [law.loss(*QUANTITIES[expected.law](model)) for law in others]
+    return replace(expected, low=min(around), high=max(around)) if around else expected
+
+
 def curves(result: SweepResult) -> list[Series]:
     """Loss over compute: the runs, the law, and the law without the largest with what it expects of it."""
     points = [(run.flops, run.loss) for run in result.runs]
     held = [one for one in result.held_out if one.law == "flops"]
     drawn = []
     if law := result.laws.get("flops"):
-        ahead = [one.flops for one in result.predictions]
-        low, high = min(x for x, _ in points), max([x for x, _ in points] + ahead)
-        steps = [low * (high / low) ** (step / 60) for step in range(61)]
+        low, high = min(x for x, _ in points), max(x for x, _ in points)
+        end = max([high, *(one.flops for one in result.predictions)])
         label = f"L = {law.floor:.3g} + {law.scales[0]:.3g} C^-{law.exponents[0]:.3g}"
-        drawn.append(Series(label, [(x, law.loss(x)) for x in steps], COLOURS[1]))
+        drawn.append(Series(label, _along(law, low, high), COLOURS[1]))
+        if end > high:
+            drawn.append(Series("", _along(law, high, end), COLOURS[1], dashed=True))
     drawn.append(Series("measured", points, COLOURS[0], dots=True))
     if held:
         shown = [(one.flops, one.loss) for one in held]
         drawn.append(Series("predicted without the largest", shown, COLOURS[2], dots=True, hollow=True))
     return drawn
+
+
+def _along(law: PowerLaw, low: float, high: float) -> list[tuple[float, float]]:
+    """Sixty pieces of the law's curve, by the logarithm of FLOPs."""
+    return [(x, law.loss(x)) for x in (low * (high / low) ** (step / 60) for step in range(61))]
 
 
 def picture(result: SweepResult) -> str:
