@@ -87,9 +87,12 @@ def bug(payload: Any) -> None:
     raise KeyError("oops")
 
 
-def stop_parent(payload: Any) -> int:
-    """Ask the supervisor to stop (the fork server is our parent, so its process id travels in the payload)."""
-    os.kill(payload["supervisor"], signal.SIGTERM)
+def stop_all(payload: Any) -> int:
+    """Ask the whole group to stop, as terminals and schedulers do: supervisor, fork server (our parent), worker."""
+    for process in (payload["supervisor"], os.getppid(), os.getpid()):
+        os.kill(process, payload["signal"])
+    with open(payload["log"], "a") as log:
+        log.write("ended\n")
     return 1
 
 

@@ -120,11 +120,26 @@ def test_a_worker_that_dies_outside_any_item_fails_its_task_after_three_attempts
         run_tasks([Task("t", None)], functions.die, Session(), stage="die")
 
 
-def test_sigterm_stops_at_a_task_boundary() -> None:
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda wish: wish.name)
+def test_who_is_asked_to_stop_ends_at_a_task_boundary(wish: signal.Signals, tmp_path: Path) -> None:
     session = Session(workers=1)
-    tasks = [Task(f"t{n}", {"supervisor": os.getpid()}) for n in range(100)]
-    with session.stop.on_signals(), pytest.raises(StoppedEarly, match="SIGTERM"):
-        run_tasks(tasks, functions.stop_parent, session, stage="stop")
+    payload = {"supervisor": os.getpid(), "signal": wish, "log": str(tmp_path / "log")}
+    tasks = [Task(f"t{n}", payload) for n in range(100)]
+    message = "Interrupted" if wish == signal.SIGINT else f"Stopped by {wish.name}"
+    with session.stop.on_signals(), pytest.raises(StoppedEarly, match=message):
+        run_tasks(tasks, functions.stop_all, session, stage="stop")
+    assert (tmp_path / "log").read_text() == "ended\n"
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        session = Session()
+        with session.stop.on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            session.stop.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_state_file_tells_how_far_the_run_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json as jsonlib
 import logging
 import os
@@ -166,7 +167,7 @@ def ends_well(json: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         _fail(json, "Interrupted.", EXIT_INTERRUPTED)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _unheard():
+        if error.errno in (errno.EPIPE, errno.EIO) and _unheard():
             raise typer.Exit(EXIT_UNHEARD) from None
         logging.getLogger("llmdata").info("error of the system", exc_info=True)
         _fail(json, f"{error.filename or _where(error)}: {error.strerror or error}", EXIT_FAILED)
@@ -191,7 +192,8 @@ def _where(error: BaseException) -> str:
 
 
 def _unheard() -> bool:
-    """Whether the reader of our output went away (`| head`). Then nothing is wrong, and nothing more can be said."""
+    """Whether the reader of our output went away (`| head`, a terminal that was closed). Then nothing is wrong, and
+    nothing more can be said."""
     unheard = False
     for stream in (sys.stdout, sys.stderr):
         poll = select.poll()

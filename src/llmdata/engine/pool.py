@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from llmdata.engine.guard import IDLE, Casualty, Slot
-from llmdata.engine.session import Session, deaf_children
+from llmdata.engine.session import SIGNALS, Session, deaf_children
 from llmdata.engine.state import Repeat, RunState
 from llmdata.engine.worker import Failure, Order, serve
 from llmdata.errors import LlmdataError
@@ -333,10 +333,10 @@ def _as_fork_server_needs_it() -> Iterator[None]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
-    # Ctrl-C reaches the fork server too, which ignores it only when its imports are done: before, it would end with a
-    # traceback. What is blocked here is blocked in it, too; starting the resource tracker would lift that.
+    # A wish to stop reaches the fork server too, and would end it, with a traceback even, and its workers with it. What
+    # is blocked here is blocked in it, too; starting the resource tracker would lift that.
     resource_tracker.ensure_running()
-    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

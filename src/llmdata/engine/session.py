@@ -49,6 +49,10 @@ class Silent:
         pass
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By which people, schedulers and terminals that close ask a command to stop."""
+
+
 @dataclass(slots=True)
 class Stop:
     """A wish to stop. Stages look at it at every task boundary; work in hand is finished or dropped whole."""
@@ -65,20 +69,22 @@ class Stop:
         if self.signal == signal.SIGINT:
             raise Interrupted("Interrupted. The same command goes on where this one stopped.")
         if self.signal is not None:
-            raise StoppedEarly("Stopped by SIGTERM. The same command goes on where this one stopped.")
+            name = signal.Signals(self.signal).name
+            raise StoppedEarly(f"Stopped by {name}. The same command goes on where this one stopped.")
         if self.wanted:
             raise StoppedEarly("The time given by --max-time is over. The same command goes on where this one stopped.")
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT as wishes to stop; a second SIGINT interrupts at once."""
+        """Take SIGTERM, SIGHUP (but under nohup) and SIGINT as wishes to stop; a second SIGINT interrupts at once."""
 
         def take(number: int, frame: FrameType | None) -> None:
             if number == signal.SIGINT and self.signal == signal.SIGINT:
                 raise KeyboardInterrupt
             self.signal = number
 
-        before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
+        heard = [number for number in SIGNALS if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, take) for number in heard}
         try:
             yield
         finally:
@@ -88,12 +94,12 @@ class Stop:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes started here hear neither Ctrl-C nor SIGTERM, which reach the whole group: who started them ends them.
+    """Processes started here hear no wish to stop, which reaches the whole group: who started them ends them.
 
     They inherit the mask, so that it holds from their first moment. For this process the signals only wait.
     """
     resource_tracker.ensure_running()  # when multiprocessing starts it on the way, it unblocks both signals behind us
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

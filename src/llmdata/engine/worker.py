@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from llmdata.engine import guard
+from llmdata.engine.session import SIGNALS
 from llmdata.errors import LlmdataError
 
 _PR_SET_PDEATHSIG = 1
@@ -34,10 +35,10 @@ class Failure:
 
 def serve(pipe: Connection, slot: Any, function: Callable[[Any], Any]) -> None:
     """Main loop of a worker process: until the supervisor closes its end of the pipe."""
-    # Ctrl-C and SIGTERM reach the whole process group, but it is the supervisor who decides when a worker ends. If
+    # A wish to stop reaches the whole process group, but it is the supervisor who decides when a worker ends. If
     # the supervisor is killed, the fork server ends with it, and the kernel then kills us: no orphan goes on writing.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     while True:
         try:
