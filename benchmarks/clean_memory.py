@@ -6,7 +6,7 @@ PAGES is a folder of WARC files; for ten times the input each file lies there un
 their blocks. The recipe is `fineweb` with two workers; its MinHash stage drops the copies, so that the second pass
 writes hardly more documents, but reads, compares and counts all. Memory is that of the command and its workers
 together, ten times a second: proportional (PSS: pages that processes share count once) and resident (RSS: as often
-as they are mapped).
+as they are mapped). A second line tells whether it levels off: the peaks of PSS in each tenth of the time.
 """
 
 from __future__ import annotations
@@ -29,18 +29,23 @@ WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a command printed, its seconds and CPU seconds, and the peaks of PSS and RSS of its process tree in MB."""
+    """What a command printed, its seconds and CPU seconds, and the peaks of PSS and RSS of its process tree in MB.
+
+    `course` is each PSS that was seen, in MB: of the command alone, and of all.
+    """
 
     printed: str
     seconds: float
     cpu: float
     pss: float
     rss: float
+    course: list[tuple[float, float]]
 
 
 def cost_of(command: list[str]) -> Cost:
     """Run `command`. CPU seconds are summed up here: the kernel's sum leaves out workers that hang on a server."""
-    began, pss, rss = time.perf_counter(), 0, 0
+    began, rss = time.perf_counter(), 0
+    course: list[tuple[float, float]] = []
     cpu: dict[psutil.Process, float] = {}
     with (
         tempfile.TemporaryFile("w+") as printed,
@@ -50,19 +55,28 @@ def cost_of(command: list[str]) -> Cost:
         root = psutil.Process(process.pid)
         while process.poll() is None:
             with contextlib.suppress(psutil.Error):
-                proportional, resident = 0, 0
+                proportional, resident, alone = 0, 0, 0
                 for member in [root, *root.children(recursive=True)]:
                     with contextlib.suppress(psutil.Error):
                         held, times = member.memory_full_info(), member.cpu_times()
                         proportional, resident = proportional + held.pss, resident + held.rss
+                        alone = held.pss if member is root else alone
                         cpu[member] = times.user + times.system
-                pss, rss = max(pss, proportional), max(rss, resident)
+                course.append((alone / 1e6, proportional / 1e6))
+                rss = max(rss, resident)
             time.sleep(0.1)
         if process.returncode:
             told.seek(0)
             sys.exit(f"{told.read()[-2000:]}{' '.join(command)}: exit code {process.returncode}")
         printed.seek(0)
-        return Cost(printed.read(), time.perf_counter() - began, sum(cpu.values()), pss / 1e6, rss / 1e6)
+        pss = max((together for _, together in course), default=0.0)
+        return Cost(printed.read(), time.perf_counter() - began, sum(cpu.values()), pss, rss / 1e6, course)
+
+
+def tenths(values: list[float]) -> str:
+    """The highest of each tenth of `values`."""
+    size = -(-len(values) // 10)
+    return " ".join(f"{max(values[at : at + size]):,.0f}" for at in range(0, len(values), size))
 
 
 def main() -> None:
@@ -91,6 +105,8 @@ def main() -> None:
                 f" {cost.seconds:.0f} s, peak PSS {cost.pss:,.0f} MB, RSS {cost.rss:,.0f} MB, load {load:.1f}",
                 flush=True,
             )
+            alone, together = map(list, zip(*cost.course, strict=True))
+            print(f"  PSS by tenths of the time: {tenths(together)}; the command alone: {tenths(alone)}", flush=True)
 
 
 if __name__ == "__main__":
