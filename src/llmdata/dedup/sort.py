@@ -1,11 +1,15 @@
-"""Sorting tables that are larger than memory: DuckDB, with what does not fit in a folder on the local disk."""
+"""Sorting tables that are larger than memory: DuckDB, with what does not fit in a folder on the local disk.
+
+What is small is sorted by Arrow: opening a database takes longer than that.
+"""
 
 from __future__ import annotations
 
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from llmdata.errors import LlmdataError, StoppedEarly
@@ -18,14 +22,16 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1 << 17
 THREAD = 60_000_000
 """Memory of a sorting thread (bytes); with less than half of this DuckDB gives up."""
+SMALL = 16_000_000
+"""Bytes that are sorted without a database."""
 SPILL = ".spill-"
 
 
 class Sorter:
     """One memory bound for all sorts, also for those that go on at the same time."""
 
-    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
-        self._database = database
+    def __init__(self, folder: Place, memory: int, threads: int, stack: ExitStack) -> None:
+        self._folder, self._memory, self._threads, self._stack = folder, memory, threads, stack
         self._numbers = itertools.count()
 
     def sort(
@@ -37,13 +43,51 @@ class Sorter:
         """
         import pyarrow as pa
 
+        directions = {column.removeprefix("-"): column.startswith("-") for column in order}
+        batches = iter(batches)
+        held, count, size = [], 0, 0
+        for batch in batches:
+            held.append(batch)
+            count += batch.num_rows
+            size += batch.nbytes
+            if count > rows or size > SMALL:
+                break
+        else:
+            table = pa.Table.from_batches(held, schema)
+            table = table.sort_by(
+                [(name, "descending" if falls else "ascending") for name, falls in directions.items()]
+            )
+            yield from table.combine_chunks().to_batches()
+            return
+
+        keys = ", ".join(f'"{name}" DESC' if falls else f'"{name}"' for name, falls in directions.items())
         name = f"rows_{next(self._numbers)}"
-        keys = ", ".join(f'"{column[1:]}" DESC' if column.startswith("-") else f'"{column}"' for column in order)
-        source = _Source(batches)
+        source = _Source(itertools.chain(held, batches))
+        del held
         with source.errors(), self._database.cursor() as cursor:
             cursor.execute("SET enable_progress_bar = false")  # it would write to stdout
             cursor.register(name, pa.RecordBatchReader.from_batches(schema, source))
             yield from cursor.sql(f"SELECT * FROM {name} ORDER BY {keys}").to_arrow_reader(rows)
+
+    @cached_property
+    def _database(self) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        parent = None
+        if self._folder.fs is None:
+            parent = self._folder.mkdir().path
+        spill = self._stack.enter_context(
+            tempfile.TemporaryDirectory(prefix=SPILL, dir=parent, ignore_cleanup_errors=True)
+        )
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{self._memory // 1000}KB",
+            "threads": max(1, min(self._threads, self._memory // THREAD)),
+            "temp_directory": spill,
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        return self._stack.enter_context(duckdb.connect(":memory:", config=settings))
 
 
 @contextmanager
@@ -52,22 +96,8 @@ def sorter(folder: Place, memory: int, threads: int) -> Iterator[Sorter]:
 
     It spills below `folder`, or where that is not on the local disk, into the system's temporary folder.
     """
-    import duckdb
-
-    parent = None
-    if folder.fs is None:
-        parent = folder.mkdir().path
-    with tempfile.TemporaryDirectory(prefix=SPILL, dir=parent, ignore_cleanup_errors=True) as spill:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": f"{memory // 1000}KB",
-            "threads": max(1, min(threads, memory // THREAD)),
-            "temp_directory": spill,
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        with duckdb.connect(":memory:", config=settings) as database:
-            yield Sorter(database)
+    with ExitStack() as stack:
+        yield Sorter(folder, memory, threads, stack)
 
 
 def remove_spills(folder: Place) -> None:
