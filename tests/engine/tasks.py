@@ -33,6 +33,8 @@ def _act(kind: str) -> None:
     elif kind == "loop":
         # One call into C that holds the interpreter: no signal handler written in Python would ever run.
         sum(range(10**14))
+    elif kind == "hang":
+        signal.pause()
     elif kind == "allocate":
         hoard = []
         while True:

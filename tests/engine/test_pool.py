@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
+from llmdata.engine import pool
+from llmdata.engine.guard import IDLE
 from llmdata.engine.pool import Limits, Task, run_tasks
 from llmdata.engine.session import Session
 from llmdata.errors import InputError, LlmdataError, StoppedEarly
@@ -103,6 +107,23 @@ def test_a_worker_killed_before_its_first_task_is_replaced(monkeypatch: pytest.M
     (result,) = run_tasks([Task("t", {"items": ["ok"]})], functions.walk, Session(), stage="walk")
     assert result["lost"] == {}
     assert len(started) == 2
+
+
+def test_an_item_hangs_if_it_is_seen_to_hang_not_if_all_were_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool.start_fork_server([])
+    worker = pool._new_worker(multiprocessing.get_context("forkserver"), functions.walk)
+    worker.give(pool._Job(0, Task("t", {"items": ["hang"]})))
+    while worker.slot.item == IDLE:
+        pass
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    now += 10_000  # Ctrl-Z, and `fg` after lunch
+    assert worker.verdict(LIMITS) is None
+    for _ in range(int(pool.STALL) + 1):
+        now += 1
+        last = worker.verdict(LIMITS)
+    assert last == "timeout"
+    worker.kill()
 
 
 def test_an_error_of_ours_arrives_as_it_was_raised() -> None:

@@ -103,7 +103,7 @@ class _Worker:
         finally:
             theirs.close()
         self.job: _Job | None = None
-        self.seen_cpu = (0.0, time.monotonic())
+        self.cpu, self.idle, self.looked = 0.0, 0.0, time.monotonic()
 
     def give(self, job: _Job) -> None:
         self.job = job
@@ -122,9 +122,10 @@ class _Worker:
         if self.slot.item != item:
             return None
         cpu, now = times.user + times.system, time.monotonic()
-        if cpu > self.seen_cpu[0]:
-            self.seen_cpu = (cpu, now)
-        if cpu - began > limits.cpu_seconds or now - self.seen_cpu[1] > STALL:
+        # Between two looks more time may have passed than the worker had: Ctrl-Z stops it as well as this process.
+        self.idle = 0.0 if cpu > self.cpu else self.idle + min(now - self.looked, 10 * POLL)
+        self.cpu, self.looked = cpu, now
+        if cpu - began > limits.cpu_seconds or self.idle > STALL:
             return "timeout"
         return "memory" if resident > limits.memory else None
 
@@ -140,7 +141,7 @@ def start_fork_server(preload: Sequence[str]) -> None:
     `run_tasks` does so itself. A command that has to import and to plan before it calls that saves the time here.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*preload, "llmdata.engine.worker"])
+    context.set_forkserver_preload([*preload, "llmdata.engine.worker", "llmdata.engine.fork_server"])
     with _as_fork_server_needs_it():
         forkserver.ensure_running()
 
