@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,8 @@ def batches(count: int) -> list[pa.RecordBatch]:
         "doc": docs,
         "id": [None if doc % 11 == 0 else f"é{doc}" for doc in docs],
     }
-    return pa.table(columns, SCHEMA).to_batches(max_chunksize=700)
+    found: list[pa.RecordBatch] = pa.table(columns, SCHEMA).to_batches(max_chunksize=700)
+    return found
 
 
 @pytest.mark.parametrize("count", [0, 1, 5000])
@@ -35,10 +37,10 @@ def test_what_is_sorted_in_memory_is_sorted_as_by_the_database(count: int, tmp_p
 
 
 def test_an_error_of_the_rows_keeps_its_name(tmp_path: Path) -> None:
-    def failing(count: int) -> object:
+    def failing(count: int) -> Iterator[pa.RecordBatch]:
         yield from batches(count)
         raise ValueError("of the rows")
 
     for count in (10, 5000):
         with sorter(Place.of(tmp_path), 60_000_000, 2) as sort, pytest.raises(ValueError, match="of the rows"):
-            list(sort.sort(failing(count), SCHEMA, ["doc"], 2048))  # type: ignore[arg-type]
+            list(sort.sort(failing(count), SCHEMA, ["doc"], 2048))

@@ -65,11 +65,6 @@ def clean(
         executor=executor,
         ray_address=ray_address,
     ) as (session, console):
-        from llmdata.engine.pool import start_fork_server
-        from llmdata.pipeline import preload
-
-        start_fork_server(preload.CLEAN)  # half a second of imports, beside our own
-
         from llmdata.audit.funnel import funnel_table
         from llmdata.errors import ConfigError
         from llmdata.pipeline.clean import run_clean

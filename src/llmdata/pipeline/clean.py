@@ -321,7 +321,7 @@ def _run_pass(
             needs=Needs(memory=limits.memory),
             state=out,
             facts=_facts,
-            preload=preload.CLEAN,
+            preload=preload.clean(config.stages),
         )
 
     return run_list(tasks, lambda task: manifest.finished(out, task.id, task.fingerprint), work, session, stage)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-CLEAN = (
+from collections.abc import Sequence
+
+_TEXTS = (
     "llmdata.pipeline.task",
     "pyarrow.parquet",
     "pyarrow.compute",
     "pandas",  # where it is installed, pyarrow imports it with the first array
     "xxhash",
+    "fasttext_pybind",
+)
+_PAGES = (
     "fastwarc",
     "tldextract",
-    "fasttext_pybind",
     "resiliparse.extract.html2text",
     "trafilatura",
 )
-"""Names of modules; one that is not installed is passed over."""
+
+
+def clean(stages: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of modules for a chain of `stages` (None: not yet known); one that is not installed is passed over."""
+    return _TEXTS + _PAGES if stages is None or not {"url", "extract"}.isdisjoint(stages) else _TEXTS
