@@ -14,8 +14,10 @@ from llmdata.text import (
     WORD,
     TextView,
     count_sentences,
+    count_words,
     hash_of,
     is_punctuation,
+    portions,
     split_words,
 )
 
@@ -158,3 +160,15 @@ def test_filters_share_a_view_until_the_text_changes():
     assert doc.view.tokens is tokens
     doc.text = "three"
     assert doc.view.tokens.lengths.tolist() == [5]
+
+
+@given(st.text(st.sampled_from("ab.! \n\t\x1c\u3000é他"), max_size=60), st.integers(1, 12))
+def test_portions_are_the_text_and_cut_no_word(line: str, most: int) -> None:
+    words, sentences = count_words(line), count_sentences(line)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llmdata.text._MOST_TOGETHER", most)
+        parts = list(portions(line))
+        assert "".join(parts) == line
+        assert [word for part in parts for word in part.split()] == line.split()
+        assert all(len(part) <= most + max(map(len, line.split()), default=0) for part in parts)
+        assert (count_words(line), count_sentences(line)) == (words, sentences)

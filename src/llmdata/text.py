@@ -55,6 +55,7 @@ _MOST_CACHED = 1 << 25  # bytes, for pieces and what is kept of them
 _PER_PIECE = 350  # bytes, with the columns of all who keep some
 _MOST_TOGETHER = 1 << 18
 """Bytes of a text looked at together: more could fill the memory with one text."""
+_BLANK = re.compile(r"\s")
 _BLANKS = bytes(32 if byte in b"\t\n\v\f\r" else byte for byte in range(256))
 
 _OPENING = "\\[(\\]){}<>_#*&,:;!?¿؟¡…。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧"
@@ -355,6 +356,18 @@ def _slices(text: str) -> Iterator[list[bytes]]:
         at += len(part)
 
 
+def portions(text: str) -> Iterator[str]:
+    """`text` in parts of some 200,000 characters, cut before white space.
+
+    The words of a line of 50 MB, as a list, would take 600 MB.
+    """
+    at = 0
+    while blank := _BLANK.search(text, at + _MOST_TOGETHER) if len(text) - at > _MOST_TOGETHER else None:
+        yield text[at : blank.start()]
+        at = blank.start()
+    yield text[at:] if at else text
+
+
 def split_words(text: str) -> list[str]:
     """All tokens of `text`, punctuation among them, white space not."""
     return list(chain.from_iterable(map(_cut, text.split())))
@@ -363,7 +376,7 @@ def split_words(text: str) -> list[str]:
 def count_sentences(line: str) -> int:
     """Sentences of `line`, at least 1: a new one begins at the first word after a token that ends one."""
     count, ended = 1, False
-    for word in split_words(line):
+    for word in chain.from_iterable(map(split_words, portions(line))):
         if word in SENTENCE_END:
             ended = True
         elif ended and not is_punctuation(word):
@@ -374,8 +387,8 @@ def count_sentences(line: str) -> int:
 def count_words(line: str) -> int:
     """Words of `line` between white space; in scripts without spaces, those of `split_words` but punctuation."""
     if line.isascii() or not _HAS_UNSPACED.search(line):
-        return len(line.split())
-    return sum(not is_punctuation(word) for word in split_words(line))
+        return len(line.split()) if len(line) <= _MOST_TOGETHER else sum(len(part.split()) for part in portions(line))
+    return sum(not is_punctuation(word) for part in portions(line) for word in split_words(part))
 
 
 def is_punctuation(word: str) -> bool:

@@ -16,7 +16,7 @@ from pydantic import Field
 from llmdata.clean.bad_words import pattern_of, word_list
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
-from llmdata.text import count_sentences
+from llmdata.text import count_sentences, portions
 
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 _POLICY = (
@@ -82,19 +82,19 @@ class C4:
         dropped: Counter[str] = Counter()
         for raw in doc.text.splitlines():
             line = raw.strip()
-            words = line.split()
-            if config.max_word_length is not None and _longest(line, words, config.max_word_length):
+            if config.max_word_length is not None and _has_longer_word(line, config.max_word_length):
                 dropped["long_word"] += 1
                 continue
+            counted = line
             if config.remove_citations and "[" in line:
                 line, citations = _CITATION.subn("", line)
                 dropped["citation"] += citations
-                if citations and config.count_words == "after_citations":
-                    words = line.split()
+                if config.count_words == "after_citations":
+                    counted = line
             if config.terminal_punctuation and (not line.endswith((".", "?", "!", '"')) or line.endswith("...")):
                 dropped["no_terminal_punctuation"] += 1
                 continue
-            if len(words) < config.min_words_per_line:
+            if len(counted.split(None, config.min_words_per_line)) < config.min_words_per_line:
                 dropped["few_words"] += 1
                 continue
             lowered = line.lower()
@@ -123,8 +123,8 @@ class C4:
         return doc
 
 
-def _longest(line: str, words: list[str], limit: int) -> bool:
-    return len(line) > limit and any(len(word) > limit for word in words)
+def _has_longer_word(line: str, limit: int) -> bool:
+    return len(line) > limit and any(len(word) > limit for part in portions(line) for word in part.split())
 
 
 def _count_up_to(lines: list[str], enough: int) -> int:

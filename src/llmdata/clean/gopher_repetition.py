@@ -147,17 +147,19 @@ def _repeated(
     import numpy as np
 
     if among is None:
-        among = np.arange(len(hashes))
-    among = among[among < len(hashes)]
-    values = hashes[among]
-    order = values.argsort()
-    values = values[order]
+        positions = hashes.argsort()
+        values = hashes[positions]
+    else:
+        among = among[among < len(hashes)]
+        values = hashes[among]
+        order = values.argsort()
+        positions, values = among[order], values[order]
+        del order
     equal = values[1:] == values[:-1]
     if not equal.any():
-        return among[:0], 0, 1
+        return positions[:0], 0, 1
     starts = np.flatnonzero(np.concatenate(([True], ~equal)))
     counts = np.concatenate((starts[1:], [len(values)])) - starts
-    positions = among[order]
     # Of equally frequent ones the first in the text counts, as in a Python Counter.
     most = int(counts.max())
     top = int(np.minimum.reduceat(positions, starts)[counts == most].min())
