@@ -11,7 +11,7 @@ from llmdata.config import Section
 from llmdata.document import Document, Rejection
 from llmdata.text import count_words
 
-_BETWEEN_DIGITS = re.compile(r"[\s.,]+")
+_BETWEEN_DIGITS = {point: None for point in range(0x3001) if chr(point).isspace() or chr(point) in ".,"}
 _NUMBER = r"\d[\d.,]{0,15}\s?[kKmMbB]?"
 
 
@@ -101,7 +101,7 @@ class Refinedweb:
         config = self._config
         if config.max_uppercase is not None and sum(map(str.isupper, line)) > config.max_uppercase * len(line):
             return "uppercase"
-        if config.numbers and _BETWEEN_DIGITS.sub("", line).isdigit():
+        if config.numbers and line.translate(_BETWEEN_DIGITS).isdigit():
             return "number"
         if config.counters and len(line) <= 100 and self._counter.fullmatch(line):
             return "counter"
