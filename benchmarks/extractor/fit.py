@@ -14,13 +14,13 @@ from catboost import CatBoost, Pool
 from llmdata.clean.extractor import features, model
 
 INNER_FOLDS = 4
-FIRST_TREES, SECOND_TREES = 150, 300
+FIRST_TREES, SECOND_TREES = 100, 200
 DEPTH = 5
 BREADTH = 0.85
 THREADS = 2  # part of the result: sums of floats are taken in another order by another number
-LEAST = {"names": 6, "words": 6, "phrases": 4}
+LEAST = {"names": 6, "words": 6}
 """On how many sites a token must occur to be known."""
-PRIOR = {"names": 0.5, "words": 0.35, "phrases": 0.35}
+PRIOR = {"names": 0.5, "words": 0.35}
 Tables = dict[str, dict[str, float]]
 
 
@@ -62,13 +62,13 @@ def fit(examples: Sequence[Example], log: Callable[[str], None] = lambda line: N
     second_rows = np.hstack([first_rows, _matrix(examples, contexts, tuple(contexts[0]))])
     second = _trees(second_rows, target, weight, SECOND_TREES)
     log("second ensemble")
-    first, first_names = _without_idle(first, first_names)
-    second, second_names = _without_idle(second, second_names)
+    of_page = len(first_names)
+    asked = np.union1d(first.features, second.features)
     return model.Weights(
-        first=first,
-        first_features=first_names,
-        second=second,
-        second_features=second_names,
+        first=_asking(first, asked),
+        second=_asking(second, asked),
+        features=tuple(second_names[i] for i in asked if i < of_page),
+        context=tuple(second_names[i] for i in asked if i >= of_page),
         breadth=BREADTH,
         **_log_odds(counts),
     )
@@ -82,8 +82,13 @@ def _importance(example: Example) -> np.ndarray:
 
 def _matrix(examples: Sequence[Example], columns: Sequence[dict[str, np.ndarray]], names: Sequence[str]) -> np.ndarray:
     """(rows, features) of all examples."""
-    parts = zip(examples, columns, strict=True)
-    return np.concatenate([features.matrix(part, names, example.described.n).T for example, part in parts])
+    sizes = [example.described.n for example in examples]
+    out = np.empty((len(names), sum(sizes)), np.float32)
+    end = 0
+    for size, part in zip(sizes, columns, strict=True):
+        end += size
+        features.fill(out[:, end - size : end], part, names)
+    return out.T
 
 
 def _trees(rows: np.ndarray, target: np.ndarray, weight: np.ndarray, number: int) -> model.Trees:
@@ -94,7 +99,7 @@ def _trees(rows: np.ndarray, target: np.ndarray, weight: np.ndarray, number: int
                 "loss_function": "CrossEntropy",
                 "iterations": number,
                 "depth": DEPTH,
-                "learning_rate": 0.1,
+                "learning_rate": 0.15,
                 "l2_leaf_reg": 5,
                 "rsm": 0.3,
                 "border_count": 64,
@@ -135,11 +140,10 @@ def _exported(fitted: CatBoost) -> model.Trees:
     )
 
 
-def _without_idle(trees: model.Trees, names: Sequence[str]) -> tuple[model.Trees, tuple[str, ...]]:
-    """The same trees, over the features that they ask about and no others."""
-    used, position = np.unique(trees.features, return_inverse=True)
-    asked = position.astype(np.int32)
-    return model.Trees(asked, trees.borders, trees.leaves, trees.bias), tuple(names[i] for i in used)
+def _asking(trees: model.Trees, asked: np.ndarray) -> model.Trees:
+    """The same trees, over the features `asked` (in order) and no others."""
+    rows = np.searchsorted(asked, trees.features).astype(np.int32)
+    return model.Trees(rows, trees.borders, trees.leaves, trees.bias)
 
 
 Counts = dict[str, dict[tuple[str, str], float]]
@@ -164,16 +168,14 @@ def _count_tokens(examples: Sequence[Example]) -> Counts:
             entry[0] += good
             entry[1] += total
 
-        for path in np.flatnonzero(total).tolist():
-            for token in set(features.name_tokens(page.path_names[path])):
+        for path, tokens in enumerate(features.name_tokens(page.path_names)):
+            for token in set(tokens) if total[path] else ():
                 if 2 <= len(token) <= 40:
                     add("names", token, good[path], total[path])
         for text, part in zip(page.texts, share.tolist(), strict=True):
             if len(text) < features.LONG:
                 for word in set(features.first_words(text)):
                     add("words", word, part, 1)
-            if len(text) <= features.PHRASE:
-                add("phrases", text.lower(), part, 1)
         for key, (hits, number) in found.items():
             site[key][0] += hits / number
             site[key][1] += 1

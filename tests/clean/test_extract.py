@@ -50,7 +50,8 @@ def test_the_main_text_is_kept(extractor: str) -> None:
 
 @pytest.mark.parametrize("extractor", EXTRACTORS)
 def test_tables_are_kept_or_not(extractor: str) -> None:
-    html = article(PARAGRAPHS, "<table><tr><td>Length in metres</td><td>1234 at most</td></tr></table>")
+    rows = "".join(f"<tr><td>{name} in metres</td><td>1234 at most</td></tr>" for name in ("Length", "Width", "Height"))
+    html = article(PARAGRAPHS, f"<table>{rows}</table>")
     for include in (True, False):
         doc = extract(page(html), extractor=extractor, include_tables=include)
         assert isinstance(doc, Document)

@@ -170,7 +170,7 @@ def test_weights_survive_packing_and_are_those_of_the_note() -> None:
     weights = model.shipped()
     again = model.unpack(model.pack(weights))
     assert again.names == weights.names
-    assert again.second_features == weights.second_features
+    assert (again.features, again.context) == (weights.features, weights.context)
     assert (again.second.leaves == weights.second.leaves).all()
     for trees in (weights.first, weights.second):
         assert int(np.abs(trees.leaves).max(axis=1).sum()) + abs(trees.bias) < 1 << 31  # sums are taken in 32 bits
@@ -186,12 +186,16 @@ def test_weights_survive_packing_and_are_those_of_the_note() -> None:
 
 
 def test_names_of_classes_are_split_where_words_begin() -> None:
-    assert set(features.name_tokens("post-body entryContent")) == {
-        "post-body",
-        "entrycontent",
-        "post",
-        "body",
-        "entry",
-        "content",
-    }
-    assert set(features.name_tokens("col2 x_y")) == {"col2", "col", "x_y", "x", "y"}
+    names = ["post-body entryContent", "", "col2\n x_y", "Österreich"]
+    assert [set(tokens) for tokens in features.name_tokens(names)] == [
+        {"post-body", "entrycontent", "post", "body", "entry", "content"},
+        set(),
+        {"col2", "col", "x_y", "x", "y"},
+        {"österreich", "sterreich"},
+    ]
+
+
+def test_no_class_name_has_the_character_that_parts_them() -> None:
+    page = blocks.parse('<p class="a\0b">one</p><p class="a&#0;b" id="&#x0;">two</p>')
+    assert len(page.texts) == 2
+    assert not any("\0" in name for name in page.path_names)

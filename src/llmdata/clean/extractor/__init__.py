@@ -55,8 +55,13 @@ def without_repeats(page: blocks.Page, kept: list[int]) -> list[int]:
 
 def probabilities(page: blocks.Page, url: str, weights: model.Weights) -> tuple[features.Described, Array]:
     """For each block of `page`, the probability that it is main text."""
+    import numpy as np
+
     described, columns = features.describe(page, url)
-    columns |= features.hints(described, weights.names, weights.words, weights.phrases)
-    first = weights.first.predict(features.matrix(columns, weights.first_features, described.n))
-    columns |= features.context(described, first)
-    return described, weights.second.predict(features.matrix(columns, weights.second_features, described.n))
+    columns |= features.hints(described, weights.names, weights.words)
+    of_page = len(weights.features)
+    rows = np.empty((of_page + len(weights.context), described.n), np.float32)
+    features.fill(rows[:of_page], columns, weights.features)
+    around = features.context(described, weights.first.predict(rows[:of_page]))
+    features.fill(rows[of_page:], around, weights.context)
+    return described, weights.second.predict(rows)

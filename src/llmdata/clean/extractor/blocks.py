@@ -29,14 +29,13 @@ _BLOCK_TAGS = (
 
 # A bit for each kind of ancestor; a block has the bits of all elements around it.
 _BITS = (
-    "nav header footer aside article main section form table list li dl blockquote pre figure button link heading "
-    "h1 h2 h3 p dialog details label td th hidden aria_hidden code emphasis body_prop dt modal address noscript"
+    "nav footer aside article main section form table list li dl blockquote pre figure button link heading "
+    "h1 h2 h3 p dialog details label td hidden aria_hidden code body_prop noscript"
 ).split()
 BIT = {name: 1 << position for position, name in enumerate(_BITS)}
 
 _TAG_BITS = {
     "nav": BIT["nav"],
-    "header": BIT["header"],
     "footer": BIT["footer"],
     "aside": BIT["aside"],
     "article": BIT["article"],
@@ -49,7 +48,6 @@ _TAG_BITS = {
     "menu": BIT["list"],
     "li": BIT["li"],
     "dl": BIT["dl"],
-    "dt": BIT["dt"],
     "blockquote": BIT["blockquote"],
     "pre": BIT["pre"],
     "figure": BIT["figure"],
@@ -67,18 +65,14 @@ _TAG_BITS = {
     "details": BIT["details"],
     "label": BIT["label"],
     "td": BIT["td"],
-    "th": BIT["td"] | BIT["th"],
+    "th": BIT["td"],
     "code": BIT["code"],
-    "b": BIT["emphasis"],
-    "strong": BIT["emphasis"],
-    "address": BIT["address"],
     "noscript": BIT["noscript"],
 }
 _ROLE_BITS = {
     "navigation": BIT["nav"],
     "menu": BIT["nav"],
     "menubar": BIT["nav"],
-    "banner": BIT["header"],
     "contentinfo": BIT["footer"],
     "complementary": BIT["aside"],
     "article": BIT["article"],
@@ -94,13 +88,13 @@ _ROLE_BITS = {
 _TAGS = {tag: (bits, _INLINE_KIND) for tag, bits in _TAG_BITS.items()}
 _TAGS |= {tag: (_TAG_BITS.get(tag, 0), _BLOCK) for tag in _BLOCK_TAGS}
 _TAGS |= dict.fromkeys(_EMPTY_TAGS, (0, _EMPTY))
-_TELLING = frozenset(("role", "aria-hidden", "hidden", "style", "aria-modal", "itemprop"))
+_TELLING = frozenset(("role", "aria-hidden", "hidden", "style", "itemprop"))
 _UNSEEN = re.compile(r"display:\s*none|visibility:\s*hidden")
 _DIGITS = re.compile(r"\d+")
 _BREAK = "\ue000"  # a private character that stands for <br> until the block is complete
 _BLANK = re.compile(r"\s")
 _TOGETHER = 1 << 20  # characters
-_LONGEST_NAME = 10_000  # characters of a title, a description or a class name that are looked at
+_LONGEST_NAME = 10_000  # characters of a title or a class name that are looked at
 
 
 @dataclass(slots=True)
@@ -115,7 +109,6 @@ class Page:
     paths: list[int] = field(default_factory=list)
     """The path of the innermost element, inline or not, around the block's first text."""
     link_chars: list[int] = field(default_factory=list)
-    bold_chars: list[int] = field(default_factory=list)
     links: list[int] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     """Pictures seen since the block before."""
@@ -129,7 +122,6 @@ class Page:
     path_names: list[str] = field(default_factory=list)
     """Class and id of each path's last element."""
     title: str = ""
-    description: str = ""
     og_type: str = ""
     linked_data: list[str] = field(default_factory=list)
     """The JSON-LD scripts of the page."""
@@ -160,9 +152,7 @@ def _read_head(tree: LexborHTMLParser, page: Page) -> list[LexborNode]:
         elif tag == "meta":
             attributes = node.attributes
             name = (attributes.get("property") or attributes.get("name") or "").lower()
-            if name in ("og:description", "description"):
-                page.description = page.description or one_line((attributes.get("content") or "")[:_LONGEST_NAME])
-            elif name == "og:type":
+            if name == "og:type":
                 page.og_type = (attributes.get("content") or "").lower()
         else:
             if tag == "script" and node.attributes.get("type") == "application/ld+json":
@@ -173,21 +163,21 @@ def _read_head(tree: LexborHTMLParser, page: Page) -> list[LexborNode]:
 
 def _walk(body: LexborNode, page: Page) -> None:
     """Write the blocks below `body` into `page`. No recursion: pages nest as deep as they like."""
-    tag_of, link_bit, bold_bit, pre_bit = _TAGS, BIT["link"], BIT["emphasis"], BIT["pre"]
+    tag_of, link_bit, pre_bit = _TAGS, BIT["link"], BIT["pre"]
     known_paths: dict[tuple[int, str, str], int] = {}
     starts, ends = page.starts, page.ends
     container_parents, container_paths = page.container_parents, page.container_paths
     path_parents, path_tags, path_names = page.path_parents, page.path_tags, page.path_names
     pieces: list[str] = []
-    blocks: list[tuple[str, int, int, int, int, int, int, int]] = []
-    link_chars = bold_chars = links = images = first_mask = first_path = 0
+    blocks: list[tuple[str, int, int, int, int, int, int]] = []
+    link_chars = links = images = first_mask = first_path = 0
     # The innermost open element (itself, identity, ancestors' bits, path, whether it is a block), and those around it.
     element = body.parent or body
     inner, mask, path, is_block = element.mem_id, 0, -1, False
     container = -1
     outer: list[tuple[LexborNode, int, int, int, bool]] = []
 
-    def flush(bits: int, container: int, path: int, link_chars: int, bold_chars: int, links: int, images: int) -> bool:
+    def flush(bits: int, container: int, path: int, link_chars: int, links: int, images: int) -> bool:
         """Make a block of `pieces`; False if they are blank."""
         raw = "".join(pieces)
         pieces.clear()
@@ -199,7 +189,7 @@ def _walk(body: LexborNode, page: Page) -> None:
             text = one_line(raw)
         if not text:
             return False
-        blocks.append((text, bits, container, path, link_chars, bold_chars, links, images))
+        blocks.append((text, bits, container, path, link_chars, links, images))
         return True
 
     # Texts of blanks alone are two of three. Only within a block do they matter, and there they are looked for beside
@@ -209,9 +199,9 @@ def _walk(body: LexborNode, page: Page) -> None:
         while inner != parent:
             if is_block:
                 if pieces:
-                    if flush(first_mask, container, first_path, link_chars, bold_chars, links, images):
+                    if flush(first_mask, container, first_path, link_chars, links, images):
                         images = 0
-                    link_chars = bold_chars = links = 0
+                    link_chars = links = 0
                 ends[container] = len(blocks)
                 container = container_parents[container]
             elif pieces and (before := element.last_child) and before.is_empty_text_node:
@@ -231,8 +221,6 @@ def _walk(body: LexborNode, page: Page) -> None:
             pieces.append(text)
             if mask & link_bit:
                 link_chars += len(text)
-            if mask & bold_bit:
-                bold_chars += len(text)
             continue
         bits, kind = tag_of.get(tag, _INLINE)
         if pieces and kind != _BLOCK and (before := node.prev) and before.is_empty_text_node:
@@ -244,9 +232,9 @@ def _walk(body: LexborNode, page: Page) -> None:
             elif tag == "img":
                 images += 1
             elif tag == "hr" and pieces:
-                if flush(first_mask, container, first_path, link_chars, bold_chars, links, images):
+                if flush(first_mask, container, first_path, link_chars, links, images):
                     images = 0
-                link_chars = bold_chars = links = 0
+                link_chars = links = 0
             continue
         outer.append((element, inner, mask, path, is_block))
         mask |= bits
@@ -271,10 +259,9 @@ def _walk(body: LexborNode, page: Page) -> None:
         is_block = kind == _BLOCK
         if is_block:
             if pieces:
-                if flush(first_mask, container, first_path, link_chars, bold_chars, links, images):
+                if flush(first_mask, container, first_path, link_chars, links, images):
                     images = 0
-                link_chars = bold_chars = links = 0
-            mask &= ~bold_bit  # what is inside bold text but begins a block of its own is no bold line
+                link_chars = links = 0
             container_parents.append(container)
             container_paths.append(path)
             container = len(ends)
@@ -284,14 +271,14 @@ def _walk(body: LexborNode, page: Page) -> None:
             links += 1
         element, inner = node, node.mem_id
     if pieces:
-        flush(first_mask, container, first_path, link_chars, bold_chars, links, images)
+        flush(first_mask, container, first_path, link_chars, links, images)
     while container >= 0:
         ends[container] = len(blocks)
         container = container_parents[container]
     if blocks:
         columns = map(list, zip(*blocks, strict=True))
         page.texts, page.masks, page.containers, page.paths = next(columns), next(columns), next(columns), next(columns)
-        page.link_chars, page.bold_chars, page.links, page.images = columns
+        page.link_chars, page.links, page.images = columns
 
 
 def one_line(text: str) -> str:
@@ -329,8 +316,6 @@ def _attribute_bits(attributes: dict[str, str | None]) -> int:
         lowered = style.lower()  # a search for either word takes a tenth of the expression's time
         if ("none" in lowered or "hidden" in lowered) and _UNSEEN.search(lowered):
             bits |= BIT["hidden"]
-    if attributes.get("aria-modal") == "true":
-        bits |= BIT["modal"]
     if attributes.get("itemprop") in ("articleBody", "description", "text", "reviewBody"):
         bits |= BIT["body_prop"]
     return bits

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
@@ -35,8 +35,7 @@ _TYPES = {
     "forum": "DiscussionForumPosting QAPage Comment Question".split(),
     "organization": "Organization LocalBusiness Service WebSite SoftwareApplication".split(),
 }
-_DATE_IN_PATH = re.compile(r"/(19|20)\d\d/")
-_LETTERS = bytes(point if 97 <= point <= 122 else 32 for point in range(256))
+_LETTERS = bytes(point if 97 <= point <= 122 or point == 0 else 32 for point in range(256))
 _SPLIT_NAME = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+")
 
 
@@ -85,30 +84,32 @@ def count_characters(texts: list[str]) -> Array:
 _PORTION = 1 << 18
 
 
-def name_tokens(name: str) -> list[str]:
-    """The words of a class and id: of `post-body entryContent` post, body, entry, content, and both names whole.
+def name_tokens(names: Sequence[str]) -> Iterator[list[str]]:
+    """The words of each class and id: of `post-body entryContent` post, body, entry, content, and both names whole.
 
-    One that is a name and a word is there twice.
+    One that is a name and a word may be there twice. All names of a page go through one string, parted by a character
+    that no attribute has.
     """
-    lowered = name.lower()
-    if lowered == name:  # most are, and this takes a third of the time
-        parts = lowered.encode("ascii", "replace").translate(_LETTERS).decode("ascii").split()
-    else:
-        parts = [part.lower() for part in _SPLIT_NAME.findall(name)]
-    return lowered.split() + parts
+    lowered = "\0".join(names).lower()
+    letters = lowered.encode("ascii", "replace").translate(_LETTERS).decode("ascii")
+    for name, low, parts in zip(names, lowered.split("\0"), letters.split("\0"), strict=True):
+        tokens = low.split()
+        if low != name:
+            tokens += [part.lower() for part in _SPLIT_NAME.findall(name)]
+        elif parts != low:
+            tokens += parts.split()
+        yield tokens
 
 
 REPEATED = 20
 """The shortest text, in characters, that is told once only."""
 LONG = 160
 """Texts of so many characters speak for themselves, and are not judged by their words."""
-PHRASE = 60
-"""The longest text, in characters, that is looked up as a whole."""
 
 
 def first_words(text: str) -> list[str]:
-    """The words by which a block is known: its first 16."""
-    return text.lstrip()[:120].lower().split()[:16]
+    """The words by which a block is known: those of its first 80 characters."""
+    return text.lstrip()[:80].lower().split()
 
 
 class Described:
@@ -190,8 +191,6 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     f["word_length"] = chars / words
     f["link_density"] = link_density
     f["links"] = np.array(page.links, np.float64)
-    f["bold"] = np.minimum(np.array(page.bold_chars, np.float64), chars) / chars
-    f["images"] = np.array(page.images, np.float64)
     for name, kind in (
         ("upper", _UPPER),
         ("digit", _DIGIT),
@@ -245,7 +244,7 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
         f[f"{name}_log_chars"] = np.log1p(chars_alike)
         f[f"{name}_mean_chars"] = chars_alike / number
         f[f"{name}_share"] = chars_alike / total_chars
-        f[f"{name}_link_density"] = np.bincount(path, weights=d.links, minlength=size)[path] / chars_alike
+    f["leaf_link_density"] = np.bincount(d.path, weights=d.links, minlength=size)[d.path] / chars_alike
     f["repeats"] = d.repeats
     # Headings.
     is_heading = f["in_heading"] > 0
@@ -262,29 +261,12 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     f["title_cover"] = shared / max(1, len(title))
     best = int(np.argmax(f["title_overlap"] * f["title_cover"]))
     f["after_title"] = order - best
-    description = page.description[:80].lower()[:40]
-    f["is_description"] = np.zeros(n)
-    if description:
-        first, complete, _ = description.partition(" ")
-        f["is_description"][:] = [
-            (words[0] == first or not complete) and text[:80].lower()[:40] == description
-            for text, words in zip(page.texts, d.first_words, strict=True)
-        ]
-    # Neighbours.
-    same_path = np.zeros(n + 1)
-    same_path[1:-1] = d.container_path[1:] == d.container_path[:-1]
-    around = _neighbours("log_chars", log_chars, (1, -1, 2, -2, 3, -3))
-    around |= _neighbours("link_density", link_density, (1, -1, 2, -2, 3, -3))
-    around |= _neighbours("tag", tag_kind, (1, -1))
-    around |= {"path_same+1": same_path[:-1], "path_same-1": same_path[1:]}
-    around |= _neighbours("stop", f["ends_in_stop"], (1, -1))
-    f |= {name: around[name] for name in _AROUND}
+    f |= _neighbours("log_chars", log_chars, (1, -1, 2, -2))
+    f |= _neighbours("tag", tag_kind, (1, -1))
     f |= _of_page(d, url, f)
     return d, f
 
 
-_AROUND = [f"{name}{by:+d}" for k in (1, 2, 3) for by in (k, -k) for name in ("log_chars", "link_density")]
-_AROUND += [f"{name}{by:+d}" for by in (1, -1) for name in ("tag", "path_same", "stop")]
 _IN = [f"in_{name}" for name in BIT]
 _TAG_KINDS = (
     "p, li, h1, h2, h3, h4 h5 h6, td, th, dd dt, pre, blockquote, button, section article main, header, footer, "
@@ -316,10 +298,13 @@ def _of_page(d: Described, url: str, f: dict[str, Feature]) -> dict[str, float]:
         "page_article_share": chars @ f["in_article"] / total,
         "page_main_share": chars @ f["in_main"] / total,
         "page_noscript_share": chars @ f["in_noscript"] / total,
-        "page_articles": page.path_tags.count("article")
-        and sum(page.path_tags[p] == "article" for p in page.container_paths),
+        "page_articles": "article" in page.path_tags
+        and sum(
+            page.path_tags[path] == "article" and start < end
+            for path, start, end in zip(page.container_paths, page.starts, page.ends, strict=True)
+        ),
         "page_headings": f["in_heading"].sum() / d.n,
-        "page_images": f["images"].sum(),
+        "page_images": sum(page.images),
         "page_code_share": chars @ f["in_pre"] / total,
         "page_digit_share": d.counts[:, _DIGIT].sum() / total,
         "page_dense_share": d.counts[:, _DENSE].sum() / total,
@@ -329,7 +314,6 @@ def _of_page(d: Described, url: str, f: dict[str, Feature]) -> dict[str, float]:
         "url_depth": name.count("/") + bool(name),
         "url_length": len(name),
         "url_hyphens": name.rsplit("/", 1)[-1].count("-"),
-        "url_date": bool(_DATE_IN_PATH.search(path)),
         "url_query": bool(query),
     }
     for kind, types in _TYPES.items():
@@ -337,30 +321,19 @@ def _of_page(d: Described, url: str, f: dict[str, Feature]) -> dict[str, float]:
     return out
 
 
-def hints(
-    d: Described, names: dict[str, float], words: dict[str, float], phrases: dict[str, float]
-) -> dict[str, Feature]:
+def hints(d: Described, names: dict[str, float], words: dict[str, float]) -> dict[str, Feature]:
     """What the words in class names, and in the text of a block, have meant on other sites.
 
-    The three dictionaries hold log-odds of "main text" by token; what they do not know counts as 0.
+    The two dictionaries hold log-odds of "main text" by token; what they do not know counts as 0.
     """
     import numpy as np
 
     page = d.page
-    known: dict[str, tuple[float, float]] = {"": (0.0, 0.0)}
     nothing = [0.0] * (len(page.path_names) + 1)  # the last stands for the parent of the first
     own, low, high, total = nothing[:], nothing[:], nothing[:], nothing[:]
-    for path in _asked_paths(d):
-        name, parent = page.path_names[path], page.path_parents[path]
-        if name in known:
-            floor, top = known[name]
-        else:
-            odds = [value for value in map(names.get, name_tokens(name)) if value is not None]
-            if len(odds) > 1:
-                floor, top = min(odds), max(odds)
-            else:
-                floor = top = odds[0] if odds else 0.0
-            known[name] = floor, top
+    known = _least_and_most(list(dict.fromkeys(page.path_names)), names)
+    for path, (name, parent) in enumerate(zip(page.path_names, page.path_parents, strict=True)):
+        floor, top = known[name]
         low[path] = floor if floor < low[parent] else low[parent]
         high[path] = top if top > high[parent] else high[parent]
         own[path] = floor + top
@@ -376,43 +349,28 @@ def hints(
     flat = np.fromiter(map(words.get, chain.from_iterable(listed), repeat(0.0)), np.float64)
     sizes = np.fromiter(map(len, listed), np.int64, len(listed))
     starts = np.cumsum(sizes) - sizes
-    judged = {
-        "mean": np.add.reduceat(flat, starts) / sizes,
-        "least": np.minimum.reduceat(flat, starts),
-        "most": np.maximum.reduceat(flat, starts),
-        "phrase": np.array(
-            [phrases.get(text.lower(), 0.0) if len(text) <= PHRASE else 0.0 for text in page.texts if len(text) < LONG]
-        ),
-    }
-    for name, values in judged.items():
-        f[f"text_{name}"] = spread = np.zeros(d.n)
-        spread[short] = values
-        if name in ("mean", "phrase"):
-            f |= _neighbours(f"text_{name}", spread, (1, 2, -1, -2), 0.0)
+    f["text_mean"], f["text_least"] = np.zeros(d.n), np.zeros(d.n)
+    f["text_mean"][short] = np.add.reduceat(flat, starts) / sizes
+    f["text_least"][short] = np.minimum.reduceat(flat, starts)
+    f |= _neighbours("text_mean", f["text_mean"], (1, 2, -1, -2), 0.0)
     for name in ("own", "total"):
         f |= _neighbours(f"name_{name}", f[f"name_{name}"], (1, -1), 0.0)
     return f
 
 
-def matrix(columns: dict[str, Feature], names: Sequence[str], n: int) -> Array:
-    """The features `names` of `n` blocks as the trees want them: (features, rows) of float32."""
-    import numpy as np
-
-    out = np.empty((len(names), n), np.float32)
-    for row, name in zip(out, names, strict=True):
+def fill(rows: Array, columns: dict[str, Feature], names: Sequence[str]) -> None:
+    """Write the features `names` into `rows`, as the trees want them: (features, blocks) of float32."""
+    for row, name in zip(rows, names, strict=True):
         row[:] = columns[name]
+
+
+def _least_and_most(listed: list[str], odds: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """For each class and id, the least and the most log-odds of its words; 0 if it has none that is known."""
+    out = {}
+    for name, tokens in zip(listed, name_tokens(listed), strict=True):
+        found = [odds[token] for token in tokens if token in odds]
+        out[name] = (min(found), max(found)) if found else (0.0, 0.0)
     return out
-
-
-def _asked_paths(d: Described) -> list[int]:
-    """The paths that a block has, or that lead to one, in order: a quarter of all lead to none."""
-    parents = d.page.path_parents
-    asked = {-1}
-    for path in {*d.path.tolist(), *d.container_path.tolist()}:
-        while path not in asked:
-            asked.add(path)
-            path = parents[path]
-    return sorted(asked)[1:]
 
 
 def context(d: Described, p: Array) -> dict[str, Feature]:

@@ -29,7 +29,7 @@ class Trees:
     """An ensemble of T trees of depth D; `predict` wants features as (features, rows)."""
 
     features: Array
-    """(T · D) of int32: which feature each level asks about."""
+    """(T · D) of int32: the row of the feature that each level asks about."""
     borders: Array
     """(T · D) of float32: the answer is 1 above the border."""
     leaves: Array
@@ -44,7 +44,7 @@ class Trees:
         depth = n_leaves.bit_length() - 1
         out = np.empty(columns.shape[1])
         flat = self.leaves.ravel()
-        base = (np.arange(n_trees, dtype=np.int32) * n_leaves)[:, None]
+        base = (np.arange(n_trees, dtype=np.intp) * n_leaves)[:, None]
         # Pages of any size in memory that fits the cache.
         for first in range(0, columns.shape[1], _ROWS):
             part = columns[:, first : first + _ROWS]
@@ -73,15 +73,16 @@ def _probability(score: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All that training leaves: two ensembles, the features that each reads, and the log-odds of words."""
+    """All that training leaves: two ensembles, the features that they ask about, and the log-odds of words."""
 
     first: Trees
-    first_features: tuple[str, ...]
     second: Trees
-    second_features: tuple[str, ...]
+    features: tuple[str, ...]
+    """Those of the page, which the first reads and the second too."""
+    context: tuple[str, ...]
+    """Those that the first's opinion makes, which only the second reads: their rows follow the others'."""
     names: dict[str, float]
     words: dict[str, float]
-    phrases: dict[str, float]
     breadth: float
     """How far below the best cut of a page a block may lie (see `choose`)."""
 
@@ -91,8 +92,8 @@ def pack(weights: Weights) -> dict[str, Array]:
     import numpy as np
 
     texts = {
-        "first_features": weights.first_features,
-        "second_features": weights.second_features,
+        "features": weights.features,
+        "context": weights.context,
         **{kind: sorted(getattr(weights, kind)) for kind in _VOCABULARIES},
     }
     out = {
@@ -111,7 +112,7 @@ def pack(weights: Weights) -> dict[str, Array]:
     return out
 
 
-_VOCABULARIES = ("names", "words", "phrases")
+_VOCABULARIES = ("names", "words")
 SCORE_UNIT = 256
 """Log-odds of words are kept in multiples of one part in 256."""
 
@@ -136,9 +137,9 @@ def unpack(stored: dict[str, Array]) -> Weights:
     }
     return Weights(
         first=trees("first"),
-        first_features=tuple(strings("first_features")),
         second=trees("second"),
-        second_features=tuple(strings("second_features")),
+        features=tuple(strings("features")),
+        context=tuple(strings("context")),
         breadth=float(stored["breadth"]),
         **tables,
     )
