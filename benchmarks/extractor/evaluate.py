@@ -61,7 +61,7 @@ def cross_validate(examples: Sequence[Example], folds: int, only: set[int], pred
         scores, found = judge(test, weights)
         texts |= found
         outside.append(scores)
-        inside.append(judge(train[::4], weights)[0])
+        inside.append(judge(train[::8], weights)[0])
         show(f"fold {k}: {len(test)} pages, {time.perf_counter() - started:.0f} s", scores)
     by_kind = defaultdict(list)
     for example in examples:
