@@ -38,6 +38,7 @@ def test_model_from_a_file_or_a_recipe(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         (["train.model=gpt2-124"], "did you mean gpt2-124m"),
+        (["train.model=x"], "--set train.model=x: "),
         (["train.optim.lrr=1"], "did you mean lr"),
         (["optim.lr=1"], "start with `train.`"),
         (["train.data.batch_tokens=1000"], "multiple of the context 128, say 896"),

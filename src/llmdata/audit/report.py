@@ -245,7 +245,7 @@ def _samples(source: Source) -> str:
         written = next(
             (sample["text"] for sample in samples if (sample["step"], sample["prompt"]) == (step, prompt)), ""
         )
-        name = "before training" if step == 0 else f"after {step:,} steps"
+        name = "before training" if step == 0 else "after one step" if step == 1 else f"after {step:,} steps"
         boxes.append(f'<div class="text"><h3>{name}</h3><p><b>{_text(prompt)}</b>{_text(written)}</p></div>')
     return _join('<h2>What the model writes</h2>\n<div class="pair">', boxes, "</div>")
 

@@ -73,8 +73,9 @@ def train(
         measured = "" if result.val_loss is None else f", validation loss {result.val_loss:.4f}"
         if result.bits_per_byte is not None:
             measured += f" ({result.bits_per_byte:.3f} bits a byte)"
+        unit = "step" if result.steps == 1 else "steps"
         text = (
-            f"{result.parameters:,} parameters, {result.steps:,} steps, {result.tokens:,} tokens in "
+            f"{result.parameters:,} parameters, {result.steps:,} {unit}, {result.tokens:,} tokens in "
             f"{result.seconds:,.0f} s ({result.tokens_per_second:,.0f} tokens/s)\n"
             f"loss {result.loss:.4f}{measured}\nmodel: {place / result.checkpoint}"
         )
@@ -132,8 +133,10 @@ def load_config(model: str | None, steps: int | None, settings: list[str]) -> Tr
     if model is None or model in names or not (Path(model).suffix in {".yaml", ".yml"} or Path(model).exists()):
         # A baseline's settings stand one by one, so that --set can change them.
         preset = f"train.model.kind={model}" if model in BASELINES else f"train.model={model or 'demo'}"
-        with named_by_options({preset: f"--model {model}"}):
-            return parse(Recipe, "", f"--model {model}", [preset, *overrides]).train
+        deciding = [f"--set {option}" for option in overrides if option.startswith("train.model=")]
+        name = [f"--model {model or 'demo'}", *deciding][-1]
+        with named_by_options({preset: name}):
+            return parse(Recipe, "", name, [preset, *overrides]).train
     path = Path(model)
     try:
         source = path.read_text(encoding="utf-8")

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others before it gives up. The longest that one works alone is writing samples."""
+LAST_BREATH = 10.0
+"""Seconds that a dying process may take, its connections closed, until it is dead: on a busy machine it waits."""
 _FAILED = "failed"
 _DEADLINE = 1  # among the numbers of signals, where there is none of that number that stops a run
 
@@ -210,7 +212,7 @@ def _failed(store: Any) -> bool:
 
 
 def _gone(store: Any, ranks: Ranks) -> str:
-    """Which ranks of this machine have ended, in words; nothing if none has within a second."""
+    """Which ranks of this machine have ended, in words; nothing if none has within LAST_BREATH."""
     import psutil
 
     try:
@@ -219,7 +221,8 @@ def _gone(store: Any, ranks: Ranks) -> str:
         return ""
     here = {rank: int(pid) for rank, (host, pid) in enumerate(named) if host == socket.gethostname()}
     found: list[str] = []
-    for _ in range(20):  # a dying process's connections are closed before it is dead
+    deadline = time.monotonic() + LAST_BREATH
+    while not found and time.monotonic() < deadline:
         for rank, pid in here.items():
             try:
                 alive = psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
@@ -227,8 +230,6 @@ def _gone(store: Any, ranks: Ranks) -> str:
                 alive = False
             if not alive:
                 found.append(f"rank {rank} (process {pid} on {socket.gethostname()})")
-        if found:
-            break
         time.sleep(0.05)
     return ", ".join(found)
 
