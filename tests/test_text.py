@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +13,13 @@ from llmdata.text import (
     PUNCTUATION_ONLY,
     SENTENCE_END,
     WORD,
+    Pieces,
     TextView,
     count_sentences,
     count_words,
     hash_of,
     is_punctuation,
+    pieces,
     portions,
     split_words,
 )
@@ -137,6 +140,41 @@ def test_a_text_of_more_pieces_than_are_remembered_has_all_its_tokens(monkeypatc
     monkeypatch.setattr("llmdata.text._MOST_TOGETHER", 7)
     text = " ".join(f"{number % 60}, x" for number in range(200))
     assert TextView(text).tokens.hashes.tolist() == list(map(hash_of, split_words(text)))
+
+
+def found_pieces(text: str) -> list[bytes]:
+    known = pieces()
+    return [known.all[number] for numbers in TextView(text).numbers() for number in numbers.tolist()]
+
+
+@given(st.text(st.sampled_from("ab\0 \n\t\v\x1c\u3000é他"), max_size=200))
+def test_each_piece_between_white_space_has_its_number(text: str) -> None:
+    assert found_pieces(text) == text.encode().split()
+    assert found_pieces(text) == text.encode().split()  # now all are known
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(map(str, range(150_000))),  # more in one text than are remembered, and a crowded table
+        f"short {'x' * 300_000}  {'é' * 300_000} short x {'y' * 270_000}",
+        f"{'x' * 300_000} end",
+        " " * 600_000 + "end",
+        "one of " * 100_000,
+    ],
+    ids=["many", "long", "long first", "blank", "again"],
+)
+def test_long_texts_have_all_their_pieces(text: str) -> None:
+    known = pieces()
+    parts = [[known.all[number] for number in numbers.tolist()] for numbers in TextView(text).numbers()]
+    assert [piece for part in parts for piece in part] == text.encode().split()
+
+
+def test_hashes_that_want_the_same_slot_all_find_one() -> None:
+    known = Pieces()
+    crowd = (np.arange(1, 300, dtype=np.uint64) << np.uint64(32)) | np.uint64(7)
+    known._add(crowd, known._find(crowd))
+    assert known._number[known._find(crowd)].tolist() == list(range(299))
 
 
 def test_hashes_are_the_same_in_every_process():

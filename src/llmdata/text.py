@@ -10,13 +10,13 @@ belong in a recipe of that language.
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, count, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,9 +53,11 @@ _LONGEST_PIECE = 500  # between two spaces: longer is no word, and only cut at p
 _MOST_MARKS = 40  # around one word
 _MOST_CACHED = 1 << 25  # bytes, for pieces and what is kept of them
 _PER_PIECE = 350  # bytes, with the columns of all who keep some
+_SLOTS = 1 << 19  # twice the pieces that _MOST_CACHED and one slice can bring
 _MOST_TOGETHER = 1 << 18
 """Bytes of a text looked at together: more could fill the memory with one text."""
 _BLANK = re.compile(r"\s")
+_MOST_HASHED = _MOST_TOGETHER + (1 << 12)  # bytes; a slice of more is one piece
 _BLANKS = bytes(32 if byte in b"\t\n\v\f\r" else byte for byte in range(256))
 
 _OPENING = "\\[(\\]){}<>_#*&,:;!?¿؟¡…。？！，、；：～·।،۔؛٪'\"”“`‘´’‚„»«「」『』（）〔〕【】《》〈〉⟦⟧"
@@ -242,7 +244,19 @@ class Pieces:
     """
 
     def __init__(self) -> None:
+        import numpy as np
+
         self.generation = 0
+        # Of each byte a number, 0 for white space; powers of a base modulo 2**64, and those of its inverse. They are
+        # chance: no page can have pieces made to be taken for others, or to crowd the table. Nothing else goes by them.
+        self._codes = np.frombuffer(os.urandom(8 * 256), np.uint64).copy()
+        self._codes[list(b" \t\n\v\f\r")] = 0
+        self._seed = int(self._codes[0])
+        base = int.from_bytes(os.urandom(8), "little") | 1  # odd, so that it has an inverse
+        self._powers, self._inverses = (
+            np.append(np.uint64(1), np.multiply.accumulate(np.full(_MOST_HASHED + 1, number, np.uint64)))
+            for number in (base, pow(base, -1, 1 << 64))
+        )
         self._begin()
 
     def _begin(self) -> None:
@@ -250,28 +264,84 @@ class Pieces:
 
         self.generation += 1
         self.all: list[bytes] = []
-        self._numbers = defaultdict[bytes, int](count().__next__)
+        self._keys = np.zeros(_SLOTS, np.uint64)  # hashes of pieces, each in the first free slot from its own on
+        self._number = np.zeros(_SLOTS, np.int32)
         self._size = 0
         self._first, self._count = np.zeros((2, 0), np.int64)  # where a piece's tokens stand below; -1: not yet cut
         self._hashes, self._lengths, self._kinds = array("Q"), array("q"), array("B")
 
-    def numbers(self, pieces: list[bytes]) -> Numbers:
-        """The number of each, its place in `all`."""
+    def numbers(self, data: bytes) -> Numbers:
+        """The numbers of the pieces of `data`: their places in `all`."""
         import numpy as np
 
         if self._size > _MOST_CACHED:
             self._begin()
-        numbers = np.fromiter(map(self._numbers.__getitem__, pieces), np.int64, len(pieces))
-        fresh = len(self._numbers) - len(self.all)
-        if fresh:
-            new = list(islice(reversed(self._numbers), fresh))[::-1]
-            self.all += new
-            self._size += sum(map(len, new)) + _PER_PIECE * fresh
-        return numbers
+        hashes, starts, ends = self._hash(data)
+        slots = self._find(hashes)
+        new = np.flatnonzero(self._keys.take(slots) == 0)
+        if len(new):
+            _, first = np.unique(hashes[new], return_index=True)
+            first.sort()
+            self._add(hashes[new[first]], slots[new[first]])
+            for start, end in zip(starts[new[first]].tolist(), ends[new[first]].tolist(), strict=True):
+                self.all.append(data[start:end])
+                self._size += end - start + _PER_PIECE
+            slots[new] = self._find(hashes[new])
+        return self._number.take(slots).astype(np.int64)
+
+    def _add(self, hashes: npt.NDArray[np.uint64], slots: Numbers) -> None:
+        """Number distinct hashes in their order; `slots` are those free for each, of which two may be the same."""
+        import numpy as np
+
+        left = np.arange(len(hashes))
+        while len(left):
+            self._keys[slots[left]] = hashes[left]
+            there = self._keys.take(slots[left]) == hashes[left]
+            self._number[slots[left[there]]] = left[there] + len(self.all)
+            left = left[~there]
+            slots[left] = self._find(hashes[left])
 
     def number_of(self, piece: bytes) -> int | None:
         """Its number, if it was met in this generation."""
-        return self._numbers.get(piece)
+        slot = int(self._find(self._hash(piece)[0])[0])
+        return int(self._number[slot]) if self._keys[slot] else None
+
+    def _hash(self, data: bytes) -> tuple[npt.NDArray[np.uint64], Numbers, Numbers]:
+        """A hash of each piece, never 0, and where it begins and ends."""
+        import numpy as np
+
+        if len(data) > _MOST_HASHED:  # see _slices
+            from xxhash import xxh3_64_intdigest
+
+            word = data.strip()
+            starts = np.array([data.index(word)])
+            ends = starts + len(word)
+            hashes = np.array([xxh3_64_intdigest(word, self._seed)], np.uint64)
+        else:
+            codes = self._codes.take(np.frombuffer(b"".join((b" ", data, b" ")), np.uint8))
+            letters = codes != 0
+            bounds = np.flatnonzero(letters[1:] != letters[:-1])
+            starts, ends = bounds[::2], bounds[1::2]
+            sums = np.cumsum(codes * self._powers[: len(codes)], dtype=np.uint64)
+            hashes = (sums[ends] - sums[starts]) * self._inverses[starts]
+        # The last bits, which choose the slot, come from the last bits of all bytes alone.
+        hashes ^= hashes >> np.uint64(32)
+        hashes *= self._powers[1]
+        hashes ^= hashes >> np.uint64(29)
+        return np.maximum(hashes, np.uint64(1)), starts, ends
+
+    def _find(self, hashes: npt.NDArray[np.uint64]) -> Numbers:
+        """For each hash the slot that holds it, or else the free one where it belongs."""
+        import numpy as np
+
+        slots = (hashes & np.uint64(_SLOTS - 1)).astype(np.int64)
+        left = np.arange(len(hashes))
+        while True:
+            held = self._keys.take(slots[left])
+            left = left[(held != hashes[left]) & (held != 0)]
+            if not len(left):
+                return slots
+            slots[left] = (slots[left] + 1) & (_SLOTS - 1)
 
     def tokens(self, numbers: Numbers) -> Tokens:
         """The tokens of the pieces one after the other."""
@@ -341,19 +411,25 @@ def hash_of(token: str) -> int:
     return xxh3_64_intdigest(token.encode("utf-8", "surrogatepass"))
 
 
-def _slices(text: str) -> Iterator[list[bytes]]:
-    """The pieces of `text`, in lists of some 200,000 bytes of it or of one longer piece, so that memory is bounded."""
+def _slices(text: str) -> Iterator[bytes]:
+    """`text` cut between pieces, some 200,000 bytes at a time or one longer piece, so that memory is bounded.
+
+    A part of more than _MOST_HASHED bytes is one piece.
+    """
     data = text.encode("utf-8", "surrogatepass")
     if len(data) <= _MOST_TOGETHER:
-        yield data.split()
+        yield data
         return
     data = data.translate(_BLANKS)
     at = 0
     while at < len(data):
         end = data.find(b" ", at + _MOST_TOGETHER)
-        part = data[at : end if end >= 0 else len(data)]
-        yield part.split()
-        at += len(part)
+        end = end if end >= 0 else len(data)
+        if end - at > _MOST_HASHED:
+            last = data.rfind(b" ", at + 1, at + _MOST_TOGETHER)
+            end = last if last > 0 else end
+        yield data[at:end]
+        at = end
 
 
 def portions(text: str) -> Iterator[str]:

@@ -78,9 +78,10 @@ class Classifier:
         import numpy as np
 
         total = self._end.copy()
+        has_end = _END.decode() in view.text
         # The library cuts words at ASCII white space, as pieces are cut, and at NUL.
         for numbers in (view if "\0" not in view.text else TextView(view.text.replace("\0", " "))).numbers():
-            end = np.flatnonzero(numbers == pieces().number_of(_END))
+            end = np.flatnonzero(numbers == pieces().number_of(_END)) if has_end else numbers[:0]
             total += self._kept().take(numbers[: end[0]] if len(end) else numbers, 0).sum(axis=0)
             if len(end):
                 break
