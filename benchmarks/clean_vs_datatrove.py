@@ -1,18 +1,21 @@
 """The `fineweb` recipe beside datatrove's FineWeb pipeline: pages a second, memory, and the decisions one by one.
 
     python benchmarks/clean_vs_datatrove.py --pages WARC_DIR --peer-python PYTHON --peer-script datatrove_fineweb.py
-        [--rounds 1] [--only speed|agreement] [--work DIR]
+        [--rounds 1] [--only speed|after|agreement] [--more PARQUET_DIR [--every 40]] [--work DIR]
 
-PYTHON is that of an environment with datatrove in it. All runs have two workers. Speed counts from the start of the
-command to its end, imports included; memory is the sum of the proportional set sizes (Pss) of the process tree.
+PYTHON is that of an environment with datatrove in it, best one without torch, which spaCy would import. All runs have
+two workers. Speed counts from the start of the command to its end, imports included; memory is the sum of the
+proportional set sizes (Pss) of the process tree. Both read the extracted texts as JSON lines in FILES files; `--more`
+adds a run on these and every so many texts of another corpus, cut to PAGE characters.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import ctypes
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,26 +23,28 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 WORKERS = 2
+_PR_SET_CHILD_SUBREAPER = 36
 AFTER_EXTRACTION = "language,gopher_repetition,gopher_quality,c4,fineweb,minhash,pii"
+FILES = 4
+"""Of texts, each a task of both: as many as there are archives of pages."""
+PAGE = 10_000
 JUDGES = ("language", "gopher_repetition", "gopher_quality", "c4", "fineweb")
 
 
 class Watch(threading.Thread):
-    """Peak memory (MB) and CPU seconds of a process and its children, looked at five times a second.
-
-    The kernel's own sum of CPU time leaves out workers that hang on a server.
-    """
+    """Peak memory (MB) of a process and its children, looked at five times a second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self.root, self.mb, self.over = psutil.Process(pid), 0.0, threading.Event()
-        self._cpu: dict[psutil.Process, float] = {}
 
     def run(self) -> None:
         while not self.over.wait(0.2):
@@ -48,14 +53,6 @@ class Watch(threading.Thread):
             except psutil.Error:
                 return
             self.mb = max(self.mb, sum(map(_pss, tree)))
-            for process in tree:
-                with contextlib.suppress(psutil.Error):
-                    times = process.cpu_times()
-                    self._cpu[process] = times.user + times.system
-
-    @property
-    def cpu(self) -> float:
-        return sum(self._cpu.values())
 
 
 def _pss(process: psutil.Process) -> float:
@@ -69,6 +66,9 @@ def _pss(process: psutil.Process) -> float:
 def timed(command: list[str], **environment: str) -> dict[str, Any]:
     """Run `command`: seconds, peak memory, the load before, and the last JSON object that it printed."""
     load = os.getloadavg()[0]
+    # Workers hang on a server, which nobody waits for: they come to us, and the kernel's sum of CPU time is of all.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **environment}
@@ -76,11 +76,16 @@ def timed(command: list[str], **environment: str) -> dict[str, Any]:
         watch = Watch(process.pid)
         watch.start()
         shown = process.communicate()[0]
+    seconds = time.perf_counter() - began
     watch.over.set()
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    seconds = time.perf_counter() - began
-    return {"seconds": seconds, "cpu": watch.cpu, "peak_mb": watch.mb, "load": load, "shown": shown}
+    return {"seconds": seconds, "cpu": cpu, "peak_mb": watch.mb, "load": load, "shown": shown}
 
 
 def trafilatura_alone(archive: str) -> int:
@@ -118,6 +123,15 @@ def _alone(pages: Path) -> None:
         print(sum(pool.map(trafilatura_alone, map(str, sorted(pages.glob("*.warc.gz"))))))
 
 
+def show(row: dict[str, Any]) -> None:
+    row["cpu_rate"] = row["documents"] / row["cpu"]
+    print(
+        f"{row['run']:32} {row['rate']:7.1f} a second {row['cpu_rate']:7.1f} a CPU second"
+        f" {row.get('peak_mb', 0):6.0f} MB  load {row.get('load', 0):.1f}",
+        flush=True,
+    )
+
+
 def speed(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     """One round of all runs, one after the other."""
     llmdata = [sys.executable, "-m", "llmdata", "clean"]
@@ -131,14 +145,6 @@ def speed(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
         rows.append({"run": name, "documents": documents, "rate": documents / found["seconds"], **found})
         show(rows[-1])
 
-    def show(row: dict[str, Any]) -> None:
-        row["cpu_rate"] = row["documents"] / row["cpu"]
-        print(
-            f"{row['run']:32} {row['rate']:7.1f} a second {row['cpu_rate']:7.1f} a CPU second"
-            f" {row.get('peak_mb', 0):6.0f} MB  load {row.get('load', 0):.1f}",
-            flush=True,
-        )
-
     def funnel_in(shown: str) -> int:
         return int(json.loads(shown.splitlines()[-1])["funnel"]["in"])
 
@@ -150,18 +156,56 @@ def speed(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     add("llmdata fineweb", [*llmdata, *pages, "--out", out("trafilatura"), *common], funnel_in)
     fast = ["--set", "clean.extract.extractor=resiliparse"]
     add("llmdata fineweb, resiliparse", [*llmdata, *pages, "--out", out("fast"), *common, *fast], funnel_in)
-    extract = [*llmdata, *pages, "--out", out("texts"), *common, "--stages", "extract"]
-    subprocess.run(extract, check=True, capture_output=True)
-    texts = [str(work / "texts" / "final"), "--out", out("after"), *common, "--stages", AFTER_EXTRACTION]
-    add("llmdata after extraction", [*llmdata, *texts, "--set", "clean.task_bytes=2MB"], funnel_in)
     if args.peer_python:
         peer = [args.peer_python, str(args.peer_script), "--warc", str(args.pages), "--out", out("peer")]
         count = rows[0]["documents"]
         add("datatrove", [*peer, "--workers", str(WORKERS)], lambda shown: count)
         report = json.loads((work / "peer" / "report.json").read_text())
-        rows.append({"run": "datatrove after extraction", **_after_extraction(report)})
+        rows.append({"run": "datatrove after, its own report", **_after_extraction(report)})
         show(rows[-1])
     return rows
+
+
+def after(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
+    """One round of both from extracted texts on, each a command measured from outside, on the same files."""
+    llmdata = [sys.executable, "-m", "llmdata", "clean"]
+    if not (work / "texts" / "final").exists():
+        extract = [*llmdata, str(args.pages), "--layout", "warc", "--out", str(work / "texts"), "--stages", "extract"]
+        subprocess.run(extract, check=True, capture_output=True)
+    inputs = {"": list(_texts(work / "texts" / "final", 1))}
+    if args.more:
+        more = (text[:PAGE] for text in _texts(args.more, args.every) if len(text) >= 200)
+        inputs[", more"] = list(dict.fromkeys([*inputs[""], *more]))
+    rows = []
+    for name, texts in inputs.items():
+        for folder in ("jsonl", "after", "peer-after"):
+            shutil.rmtree(work / folder, ignore_errors=True)
+        (work / "jsonl").mkdir()
+        for number in range(FILES):
+            lines = [json.dumps({"id": str(at), "text": texts[at]}) for at in range(number, len(texts), FILES)]
+            (work / "jsonl" / f"{number}.jsonl").write_text("\n".join(lines) + "\n")
+        command = [*llmdata, str(work / "jsonl"), "--out", str(work / "after"), "--stages", AFTER_EXTRACTION]
+        runs = {"llmdata after extraction": [*command, "--workers", str(WORKERS), "--json"]}
+        if args.peer_python:
+            script = str(Path(__file__).with_name("datatrove_after_extraction.py"))
+            peer = [args.peer_python, script, str(work / "jsonl"), str(work / "peer-after"), str(args.peer_script)]
+            runs["datatrove after extraction"] = [*peer, str(WORKERS)]
+        for run, command in runs.items():
+            found = timed(command)
+            result = json.loads(found.pop("shown").splitlines()[-1])
+            kept = result.get("funnel", result)["kept"]
+            row = {"run": run + name, "documents": len(texts), "rate": len(texts) / found["seconds"], **found}
+            rows.append(row)
+            show(row)
+            print(f"    {kept:,} of {len(texts):,} texts kept, {sum(map(len, texts)):,} characters", flush=True)
+    return rows
+
+
+def _texts(folder: Path, every: int) -> Iterator[str]:
+    import pyarrow.parquet as pq
+
+    for path in sorted(folder.glob("*.parquet")):
+        yield from pq.read_table(path, columns=["text"])["text"][::every].to_pylist()
 
 
 def _after_extraction(report: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +281,9 @@ def main() -> None:
     parser.add_argument("--peer-python")
     parser.add_argument("--peer-script", type=Path)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--only", choices=["speed", "agreement"])
+    parser.add_argument("--only", choices=["speed", "after", "agreement"])
+    parser.add_argument("--more", type=Path, help="folder of Parquet with a column `text`")
+    parser.add_argument("--every", type=int, default=40)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -249,22 +295,28 @@ def main() -> None:
     work = args.work or Path(tempfile.mkdtemp(prefix="clean-"))
     work.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {}
-    if args.only != "agreement":
+    parts = {args.only} if args.only else {"speed", "after", "agreement"}
+    if "speed" in parts:
         record["speed"] = [speed(args, work) for _ in range(args.rounds)]
-    if args.only != "speed":
+    if "after" in parts:
+        record["after"] = [after(args, work) for _ in range(args.rounds)]
+    if "agreement" in parts:
         record["agreement"] = agreement(args, work)
-    if "speed" in record:
+    rounds = record.get("speed", []) + record.get("after", [])
+    if rounds:
         rates, cpu_rates = Counter[str](), Counter[str]()
-        for row in (row for round_ in record["speed"] for row in round_):
+        for row in (row for round_ in rounds for row in round_):
             rates[row["run"]] = max(rates[row["run"]], row["rate"])
             cpu_rates[row["run"]] = max(cpu_rates[row["run"]], row["cpu_rate"])
         for name, base in (
             ("llmdata fineweb", "trafilatura alone"),
             ("llmdata fineweb", "datatrove"),
             ("llmdata fineweb, resiliparse", "datatrove"),
+            ("llmdata after extraction", "datatrove after, its own report"),
             ("llmdata after extraction", "datatrove after extraction"),
+            ("llmdata after extraction, more", "datatrove after extraction, more"),
         ):
-            if rates[base]:
+            if rates[base] and rates[name]:
                 by_cpu = cpu_rates[name] / cpu_rates[base]
                 print(f"{name} / {base}: {rates[name] / rates[base]:.2f}, by CPU time {by_cpu:.2f}")
     (work / "result.json").write_text(json.dumps(record, indent=1))
