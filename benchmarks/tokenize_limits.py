@@ -4,8 +4,8 @@
     python benchmarks/tokenize_limits.py time [--encodings gpt2 o200k_base]
 
 `memory`: peak memory of the command and its workers together (proportional, PSS, ten times a second), for as much of
-CORPUS (`tokenize_corpus.py` makes one), every so many documents of it, in at least two files. `time`: CPU seconds for
-texts without spaces of one, two and four times a size, with their ratios: 2 and 4 are linear.
+CORPUS (`tokenize_corpus.py` makes one), every so many documents of it with the longest, in at least two files. `time`:
+CPU seconds for texts without spaces of one, two and four times a size, with their ratios: 2 and 4 are linear.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmdata.config import parse_size
@@ -49,9 +51,19 @@ def peak_of(order: list[str]) -> tuple[int, float]:
     return peak, time.perf_counter() - began
 
 
+def longest_of(file: Path) -> pa.RecordBatch:
+    """The row of `file` with the longest text."""
+    rows = (
+        batch.slice(int(np.argmax(pc.binary_length(batch.column("text")))), 1)
+        for batch in pq.ParquetFile(file).iter_batches(1000)
+    )
+    longest = max(rows, key=lambda row: int(row.column("text").nbytes))
+    return longest.take(pa.array([0]))
+
+
 def sample(corpus: Path, size: int, folder: Path) -> int:
-    """Every so many documents of CORPUS, `size` bytes of text or all there is, in files of at most 100 MB and at least
-    two: the same kind of text at every size, with its longest documents. Returns the bytes."""
+    """The longest document of CORPUS and every so many of all, `size` bytes of text or all there is, in files of at
+    most 100 MB and at least two: the same kind of text at every size. Returns the bytes."""
     files = sorted(corpus.glob("*.parquet"))
     facts = [file.metadata for file in map(pq.ParquetFile, files)]
     groups = [found.row_group(group) for found in facts for group in range(found.num_row_groups)]
@@ -59,7 +71,7 @@ def sample(corpus: Path, size: int, folder: Path) -> int:
     rows = sum(group.num_rows for group in groups)
     step, parts = max(1, round(whole / size)), max(2, -(-min(size, whole) // 100_000_000))
     seen = turn = total = size = 0
-    held: list[pa.RecordBatch] = []
+    held = [max((longest_of(file) for file in files), key=lambda row: int(row.column("text").nbytes))]
     with contextlib.ExitStack() as stack:
         schema = pq.read_schema(files[0])
         writers = [stack.enter_context(pq.ParquetWriter(folder / f"{part}.parquet", schema)) for part in range(parts)]

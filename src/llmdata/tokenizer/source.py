@@ -114,7 +114,8 @@ def _of_columns(
         return _texts(table, rows, piece, first + done)
 
     try:
-        for batch in file.iter_batches(batch_size=most, row_groups=[group], columns=names):
+        # Arrow's threads would each keep some memory for themselves, and the workers have the cores anyway.
+        for batch in file.iter_batches(batch_size=most, row_groups=[group], columns=names, use_threads=False):
             batch.validate(full=True)
             for part in _parts(batch, piece.text_column):
                 held.append(part)
@@ -123,6 +124,7 @@ def _of_columns(
                 if size >= _BATCH_BYTES or seen - done >= _BATCH_DOCUMENTS:
                     yield joined()
                     held, done, size = [], seen, 0
+                    _give_back()
     except (pa.ArrowException, OSError, ValueError) as error:
         place = first + seen
         detail = f"rows {place} to {first + last - 1}: {error}"
@@ -131,7 +133,15 @@ def _of_columns(
         )
     if held:
         yield joined()
-    pa.default_memory_pool().release_unused()  # what one row group took, the next may not need
+    _give_back()
+
+
+def _give_back() -> None:
+    """Memory that Arrow and the C library keep for later goes: what one batch took, the next may not need."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    pa.system_memory_pool().release_unused()
 
 
 def _parts(batch: pa.RecordBatch, name: str) -> Iterator[pa.RecordBatch]:
