@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from llmdata.document import Document
+from llmdata.text import portions
 
 _TRACKING = re.compile(
     r"(?:utm_[^=&]*|fbclid|gclid|gclsrc|dclid|gbraid|wbraid|msclkid|yclid|twclid|ttclid|igshid|mc_[ce]id|_hs(?:enc|mi))"
@@ -102,5 +103,5 @@ class ExactDedup(_DigestDedup):
     def key(self, doc: Document) -> str:
         text = doc.text if doc.text.isascii() else unicodedata.normalize("NFC", doc.text)
         if self.config.white_space:
-            text = " ".join(text.split())
+            text = " ".join(line for part in portions(text) if (line := " ".join(part.split())))
         return text.lower() if self.config.lower_case else text
