@@ -186,7 +186,7 @@ def _walk(body: LexborNode, page: Page) -> None:
         elif _BREAK in raw:
             text = "\n".join(line for part in raw.split(_BREAK) if (line := one_line(part)))
         else:
-            text = one_line(raw)
+            text = " ".join(raw.split()) if len(raw) <= _TOGETHER else one_line(raw)
         if not text:
             return False
         blocks.append((text, bits, container, path, link_chars, links, images))
@@ -240,11 +240,10 @@ def _walk(body: LexborNode, page: Page) -> None:
         mask |= bits
         attributes = node.attributes
         if attributes:
-            name = (attributes.get("class") or "")[:_LONGEST_NAME]
+            name = attributes.get("class") or ""
             if not _TELLING.isdisjoint(attributes):
                 mask |= _attribute_bits(attributes)
             if identity := attributes.get("id"):
-                identity = identity[:_LONGEST_NAME]
                 name += " " + (identity if identity.isalpha() else _DIGITS.sub("", identity))
         else:
             name = ""
@@ -254,7 +253,7 @@ def _walk(body: LexborNode, page: Page) -> None:
             known = known_paths[key] = len(path_tags)
             path_parents.append(path)
             path_tags.append(tag)
-            path_names.append(name)
+            path_names.append(name[:_LONGEST_NAME])
         path = known
         is_block = kind == _BLOCK
         if is_block:

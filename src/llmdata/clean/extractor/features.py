@@ -256,7 +256,9 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     f["after_h1"] = order - first_h1 if first_h1 >= 0 else -999.0
     # The page's own words about itself.
     title = set(page.title.lower().split())
-    shared = np.array([len(title.intersection(words)) for words in d.first_words], np.float64)
+    shared = np.array(
+        [0 if title.isdisjoint(words) else len(title.intersection(words)) for words in d.first_words], float
+    )
     f["title_overlap"] = shared / np.array([len(words) for words in d.first_words])
     f["title_cover"] = shared / max(1, len(title))
     best = int(np.argmax(f["title_overlap"] * f["title_cover"]))
@@ -366,11 +368,20 @@ def fill(rows: Array, columns: dict[str, Feature], names: Sequence[str]) -> None
 
 def _least_and_most(listed: list[str], odds: dict[str, float]) -> dict[str, tuple[float, float]]:
     """For each class and id, the least and the most log-odds of its words; 0 if it has none that is known."""
-    out = {}
-    for name, tokens in zip(listed, name_tokens(listed), strict=True):
-        found = [odds[token] for token in tokens if token in odds]
-        out[name] = (min(found), max(found)) if found else (0.0, 0.0)
-    return out
+    import numpy as np
+
+    sizes: list[int] = []
+
+    def tokens() -> Iterator[list[str]]:
+        for found in name_tokens(listed):
+            sizes.append(len(found) + 1)
+            found.append("")  # known to no table, so that no list is empty
+            yield found
+
+    flat = np.fromiter(map(odds.get, chain.from_iterable(tokens()), repeat(np.nan)), np.float64)
+    starts = np.cumsum(sizes) - sizes
+    least, most = (np.nan_to_num(of.reduceat(flat, starts)).tolist() for of in (np.fmin, np.fmax))
+    return dict(zip(listed, zip(least, most, strict=True), strict=True))
 
 
 def context(d: Described, p: Array) -> dict[str, Feature]:
