@@ -379,7 +379,8 @@ def _least_and_most(listed: list[str], odds: dict[str, float]) -> dict[str, tupl
             yield found
 
     flat = np.fromiter(map(odds.get, chain.from_iterable(tokens()), repeat(np.nan)), np.float64)
-    starts = np.cumsum(sizes) - sizes
+    lengths = np.array(sizes, np.int64)
+    starts = np.cumsum(lengths) - lengths
     least, most = (np.nan_to_num(of.reduceat(flat, starts)).tolist() for of in (np.fmin, np.fmax))
     return dict(zip(listed, zip(least, most, strict=True), strict=True))
 
