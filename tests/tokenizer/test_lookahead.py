@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmdata.storage.encoding_names import PATTERNS
-from llmdata.tokenizer.lookahead import MARK, mark, without_lookahead
+from llmdata.tokenizer.lookahead import MARK, counting_pattern, mark
 from tests.tokenizer.corpus import texts
 
 BLANKS = [*"\t\n\v\f\r \x85\xa0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000"]
@@ -31,14 +31,24 @@ def words(pattern: str, text: str) -> list[str]:
 @pytest.mark.parametrize("name", PATTERNS)
 def test_the_same_words(name: str) -> None:
     @settings(max_examples=300, deadline=None)
-    @given(st.lists(st.lists(st.sampled_from([*BLANKS, *BLANKS, *OTHERS]), max_size=12).map("".join), max_size=4))
-    def check(group: list[str]) -> None:
-        padded = pa.array(["  skipped  ", *group], pa.large_string())[1:]
-        for text, marked in zip(group, mark(padded, name).to_pylist(), strict=True):
-            assert marked.replace(MARK, "") == text
-            assert words(without_lookahead(name), marked) == words(PATTERNS[name], text)
+    @given(
+        st.lists(st.lists(st.sampled_from([*BLANKS, *BLANKS, *OTHERS]), max_size=12).map("".join), max_size=4),
+        st.integers(1, 50),
+    )
+    def check(group: list[str], size: int) -> None:
+        parts = mark(pa.array(["  skipped  ", *group], pa.large_string())[1:], name, size)
+        assert "".join(parts).replace(MARK, "") == "".join(group)
+        found = [word for part in parts for word in words(counting_pattern(name), part)]
+        expected = [word for text in group for word in words(PATTERNS[name], text)]
+        # A letter of one byte may be found: it has no pair either.
+        assert longer(found) == longer(expected)
+        assert all(word.isalpha() for word in found if len(word.encode()) == 1)
 
     check()
+
+
+def longer(found: list[str]) -> list[str]:
+    return [word for word in found if len(word.encode()) > 1]
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -48,7 +58,7 @@ def test_the_same_vocabulary(name: str) -> None:
     found = []
     for pattern, inputs in (
         (PATTERNS[name], corpus),
-        (without_lookahead(name), mark(pa.array(corpus, pa.large_string()), name).to_pylist()),
+        (counting_pattern(name), mark(pa.array(corpus, pa.large_string()), name, 1000)),
     ):
         trainer = rustbpe.Tokenizer()
         trainer.train_from_iterator(iter(inputs), 700, pattern=pattern)
@@ -58,5 +68,19 @@ def test_the_same_vocabulary(name: str) -> None:
 
 
 def test_no_text_and_no_characters() -> None:
-    for group in ([], [""], ["", "a", ""], [" "], ["  "]):
-        assert mark(pa.array(group, pa.large_string()), "cl100k").to_pylist() == group
+    for group, marked in (
+        ([], []),
+        ([""], []),
+        (["", "a", ""], ["a"]),
+        ([" "], [" "]),
+        (["  ", "", "b"], [f"  {MARK}b"]),
+    ):
+        assert mark(pa.array(group, pa.large_string()), "cl100k", 100) == marked
+
+
+def test_a_long_document_is_cut_and_short_ones_are_joined() -> None:
+    long, short = "one line  and its indentation\n" * 1000, ["a few words"] * 1000
+    for group in ([long], short):
+        parts = mark(pa.array(group, pa.large_string()), "cl100k", 1000)
+        assert len(parts) > 10
+        assert max(map(len, parts)) < 1100

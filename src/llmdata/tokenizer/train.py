@@ -34,7 +34,7 @@ from llmdata.tokenizer.ahead import reading_ahead
 from llmdata.tokenizer.config import TokenizerConfig
 from llmdata.tokenizer.files import FILES, level_json, save_encoding
 from llmdata.tokenizer.inputs import describe_changes, describe_inputs, hash_bound
-from llmdata.tokenizer.lookahead import join_marked, mark, without_lookahead
+from llmdata.tokenizer.lookahead import counting_pattern, mark
 from llmdata.tokenizer.source import buffers_of, count_characters, read_texts
 from llmdata.tokenizer.stats import measure
 
@@ -44,8 +44,12 @@ if TYPE_CHECKING:
 STATS = "stats.json"
 PATTERN = "cl100k"
 STAGE = "tokenizer"
-_BUFFER, _BUFFER_JOINED = 1024, 16
-"""Texts that rustbpe takes at a time, singly and joined; while it counts them, the next are read."""
+_BUFFER, _BUFFER_MARKED = 1024, 16
+"""Strings that rustbpe takes at a time, of texts as they are and of marked ones; while it counts, the next are read."""
+_LEAST, _MOST = 256_000, 1_000_000
+"""Bytes of a marked string: so few at first that counting soon begins, later so many that it seldom stops."""
+_AHEAD = 4
+"""Batches of 4 MB that are read ahead: as much as rustbpe takes at a time."""
 HELD = 1_000_000
 """Bytes of text that are kept to measure the tokenizer on."""
 
@@ -199,9 +203,9 @@ def _train_bpe(corpus: Corpus, config: TokenizerConfig) -> Encoding:
     pattern, name = resolve_pattern(config.pattern or PATTERN)
     trainer = rustbpe.Tokenizer()
     size = config.vocab_size - len(config.special_tokens)
-    counted, buffer = (pattern, _BUFFER) if name is None else (without_lookahead(name), _BUFFER_JOINED)
+    counted, buffer = (pattern, _BUFFER) if name is None else (counting_pattern(name), _BUFFER_MARKED)
     try:
-        with reading_ahead(_texts_for(corpus, name)) as batches:
+        with reading_ahead(_texts_for(corpus, name), _AHEAD) as batches:
             texts = (text for batch in batches for text in batch)
             trainer.train_from_iterator(texts, size, buffer_size=buffer, pattern=counted)
     except ValueError as error:
@@ -216,7 +220,7 @@ def _texts_for(corpus: Corpus, name: str | None) -> Iterator[list[str]]:
     """Texts as the pattern `name`, or one of the user's own, takes them."""
     for batch in corpus.batches():
         if name is not None:
-            yield join_marked(mark(batch, name).to_pylist())
+            yield mark(batch, name, min(max(corpus.bytes // _BUFFER_MARKED, _LEAST), _MOST))
         else:
             yield [part for text in batch.to_pylist() for part in cut_runs(text)]
 
