@@ -3,8 +3,8 @@
     python benchmarks/clean_vs_datatrove.py --pages WARC_DIR --peer-python PYTHON --peer-script datatrove_fineweb.py
         [--rounds 1] [--only speed|after|agreement] [--more PARQUET_DIR [--every 40]] [--work DIR]
 
-PYTHON is that of an environment with datatrove in it, best one without torch, which spaCy would import. All runs have
-two workers. Speed counts from the start of the command to its end, imports included; memory is the sum of the
+PYTHON is that of an environment with datatrove in it, best one without torch, which spaCy imports where it is. All runs
+have two workers. Speed counts from the start of the command to its end, imports included; memory is the sum of the
 proportional set sizes (Pss) of the process tree. Both read the extracted texts as JSON lines in FILES files; `--more`
 adds a run on these and every so many texts of another corpus, cut to PAGE characters.
 """
