@@ -203,6 +203,11 @@ def test_validation_from_other_documents(corpus: Place, tokenizers: dict[str, Pl
     assert {row["id"] for row in listed(tmp_path / "t") if row["split"] == "val"} == {doc.id for doc in docs}
 
 
+def test_a_file_is_not_both_input_and_validation(corpus: Place, tokenizers: dict[str, Place], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"part-00001\.parquet is among the inputs"):
+        run(corpus, tokenizers["bpe"], tmp_path / "t", val=f"{corpus}/part-00001.parquet")
+
+
 def test_shuffling_changes_the_order_alone(corpus: Place, tokenizers: dict[str, Place], tmp_path: Path) -> None:
     orders = []
     for number, seed in enumerate((None, 1, 1, 2)):

@@ -39,7 +39,15 @@ from llmdata.tokenizer.shards import BY_PART, BY_SHARD, ListTask, ShardTask, run
 STAGE = "tokenize"
 EOT_AFTER = ("nanogpt", "megatron")
 """Formats in which the end-of-text token ends a document; in the others it begins one."""
-PRELOAD = ("llmdata.tokenizer.encode", "llmdata.tokenizer.shards", "pyarrow.parquet", "gigatoken", "tiktoken")
+PRELOAD = (
+    "llmdata.tokenizer.encode",
+    "llmdata.tokenizer.shards",
+    "pyarrow.parquet",
+    "pyarrow.compute",
+    "awkward",
+    "gigatoken",
+    "tiktoken",
+)
 """Imported once and shared by the workers that are forked from there."""
 
 
@@ -75,6 +83,8 @@ def tokenize(
         )
     pieces = _plan(inputs, config)
     val_pieces = _plan_validation(config)
+    if both := {piece.path for piece in pieces} & {piece.path for piece in val_pieces}:
+        raise ConfigError(f"--val {config.val}: {min(both)} is among the inputs as well; leave it out of one of them")
     state = {
         "inputs": describe_inputs(pieces, out),
         "validation": describe_inputs(val_pieces, out),
