@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from llmdata.audit.folders import look_at
+from llmdata.audit.status import status
 from llmdata.cli.app import app
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, StoppedEarly
@@ -120,9 +122,17 @@ def test_a_ladder_stopped_goes_on_and_says_the_same(tokens: Place, tmp_path: Pat
         assert one.low < one.high, "each run moves the law a little"
     for step in (20, 150):
         session = Session()
-        session.progress = At(step, lambda: setattr(session.stop, "signal", signal.SIGTERM))  # noqa: B023
+        states: set[str] = set()
+
+        def stop(session: Session = session, states: set[str] = states) -> None:
+            states.update(stage.state for stage in status(look_at(cut.path)))
+            session.stop.signal = signal.SIGTERM
+
+        session.progress = At(step, stop)
         with pytest.raises(StoppedEarly):
             sweep(tokens, cut, SMALL, base, session)
+        assert "running" in states
+        assert "running" not in {stage.state for stage in status(look_at(cut.path))}
     assert sweep(tokens, cut, SMALL, base, Session()) == result
     for name in ("sweep.json", "sweep.svg"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
@@ -180,6 +190,14 @@ def test_a_recipe_is_run_until_its_tokens(tmp_path: Path) -> None:
     assert "--rerun" in changed.output
     assert run("--set", "train.optim.lr=0.001", "--set", "tokenize.val=hash:0.5", "--rerun").exit_code == 0
     assert json.loads((out / "sweep.json").read_text())["runs"] != before
+    for option in ("--set=tokenize.val=none", "--model=ngram", "--set=train.init=elsewhere"):
+        assert (
+            CliRunner()
+            .invoke(app, ["sweep", str(recipe), "-o", str(tmp_path / "x"), "--sizes", "4K", option])
+            .exit_code
+            == 2
+        )
+    assert not (tmp_path / "x" / "run").exists(), "what no ladder can be made of is told before anything is done"
     refused = run("--model", "demo", "--set", "clean.stages=[nothing]")
     assert refused.exit_code == 2
     assert "nothing" in refused.output

@@ -51,7 +51,7 @@ def sweep(
     \b
     Example:
       llmdata sweep runs/demo/tokens --out ladder --sizes 600K,800K,1.2M,2M --predict 10M
-      llmdata sweep fineweb.yaml -o ladder --sizes 10M,30M,100M,300M --model gpt2-124m
+      llmdata sweep mine.yaml -o ladder --sizes 10M,30M,100M,300M --model gpt2-124m
     """
     with command(json=json, verbose=verbose, workers=workers, max_time=max_time) as (session, console):
         from dataclasses import asdict
@@ -101,13 +101,20 @@ def _corpus(
     from llmdata.errors import ConfigError
     from llmdata.pipeline.recipe import load_recipe
     from llmdata.pipeline.run import run
+    from llmdata.train.sweep import check_base
 
     trained = [setting for setting in settings if setting.startswith("train.")]
     others = [setting for setting in settings if setting not in trained]
     recipe = load_recipe(source, settings if model is None else others)
     if recipe.tokenize is None:
-        raise ConfigError(f"{source}: a recipe without a section tokenize makes no tokens to train on")
+        raise ConfigError(
+            f"{source}: a recipe without a section tokenize makes no tokens to train on. Add the sections tokenizer "
+            "and tokenize, as pipelines/demo.yaml has them."
+        )
+    if recipe.tokenize.val == "none":
+        raise ConfigError(f"{source}: tokenize.val is none, so there would be no loss to fit. Hold out a share of it.")
     base = recipe.train if model is None and recipe.train else load_config(model, None, trained)
+    check_base(base)  # before hours of crawling
     run(recipe, out / "run", session, until="tokenize", rerun=rerun)
     return out / "run" / "tokens", base
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, LlmdataError
+from llmdata.storage.lock import locked
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import load_index
 from llmdata.train.chart import COLOURS, Series, svg_chart
@@ -163,7 +164,8 @@ def settings_of(base: TrainConfig, tokens: int, seed: int) -> TrainConfig:
 
 def _run(name: str, tokens: Place, seed: int, out: Place, config: TrainConfig, session: Session, rerun: bool) -> Run:
     folder = f"{MODELS}/{name}-{seed}"
-    done = train(tokens, out / folder, config, session, rerun=rerun)
+    with locked(out / folder, "llmdata ablate"):
+        done = train(tokens, out / folder, config, session, rerun=rerun)
     if done.val_loss is None or done.bits_per_byte is None or not math.isfinite(done.val_loss):
         raise LlmdataError(f"{out / folder}: validation loss {done.val_loss}: nothing to compare")
     measured = [line for line in read_lines(out / folder / METRICS) if line.get("bits_per_byte") is not None]

@@ -20,6 +20,7 @@ from llmdata.config import Count, Section
 from llmdata.engine.session import Progress, Session
 from llmdata.errors import ConfigError, LlmdataError
 from llmdata.storage import manifest
+from llmdata.storage.lock import locked
 from llmdata.storage.place import Place
 from llmdata.train.chart import COLOURS, Series, svg_chart
 from llmdata.train.config import ModelConfig, TrainConfig
@@ -128,7 +129,8 @@ def sweep(
     """Train the ladder of `config` on the tokens folder `tokens`, each model in a folder of `out`, and fit its losses.
 
     Runs that are finished are not made again, one that was stopped goes on. Raises ConfigError for sizes that cannot be
-    and tokens without a validation split, ChangedError as `train` does. Holding the lock of `out` is up to the caller.
+    and tokens without a validation split, ChangedError as `train` does. Holding the lock of `out` is up to the caller;
+    that of a model in hand is held here, so that its status is told.
     """
     from llmdata.storage.token_index import load_index
 
@@ -178,7 +180,8 @@ class Numbered:
 
 def _run(rung: Rung, folder: str, there: int, tokens: Place, out: Place, session: Session, rerun: bool) -> Run:
     session.stop.check()
-    done = train(tokens, out / folder, rung.config, session, rerun=rerun)
+    with locked(out / folder, "llmdata sweep"):
+        done = train(tokens, out / folder, rung.config, session, rerun=rerun)
     if done.val_loss is None or not math.isfinite(done.val_loss):
         raise LlmdataError(f"{out / folder}: validation loss {done.val_loss}, which no law can be fitted to")
     shape = rung.shape
@@ -200,12 +203,16 @@ def _run(rung: Rung, folder: str, there: int, tokens: Place, out: Place, session
     )
 
 
-def ladder(config: SweepConfig, base: TrainConfig, vocab_size: int) -> list[Rung]:
-    """The models of the ladder, smallest first. Raises ConfigError for a size that no shape comes near."""
-    if not isinstance(base.architecture, ModelConfig):
-        raise ConfigError(f"--model {base.model}: a ladder is of decoders, this is a baseline")
+def check_base(base: TrainConfig) -> None:
+    """Raise ConfigError for settings that no ladder can be made of."""
+    _ = base.architecture
     if base.init is not None:
         raise ConfigError("train.init: the models of a ladder begin with weights of their own")
+
+
+def ladder(config: SweepConfig, base: TrainConfig, vocab_size: int) -> list[Rung]:
+    """The models of the ladder, smallest first. Raises ConfigError for a size that no shape comes near."""
+    check_base(base)
     shapes = {}
     for size in sorted(set(config.sizes)):
         shape = shape_of(size, base.architecture, vocab_size)
