@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ WAYS = {
     "Ctrl-C": ([signal.SIGINT], {130}, r"Interrupted\. The same command goes on"),
     "Ctrl-C twice": ([signal.SIGINT, signal.SIGINT], {130}, r"Interrupted\."),
 }
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """The commands hear SIGHUP, even where the tests were started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("way", WAYS)

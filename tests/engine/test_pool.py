@@ -147,9 +147,22 @@ def test_who_is_asked_to_stop_ends_at_a_task_boundary(wish: signal.Signals, tmp_
     payload = {"supervisor": os.getpid(), "signal": wish, "log": str(tmp_path / "log")}
     tasks = [Task(f"t{n}", payload) for n in range(100)]
     message = "Interrupted" if wish == signal.SIGINT else f"Stopped by {wish.name}"
-    with session.stop.on_signals(), pytest.raises(StoppedEarly, match=message):
-        run_tasks(tasks, functions.stop_all, session, stage="stop")
+    before = signal.signal(wish, signal.default_int_handler)  # whatever the tests were started with, nohup say
+    try:
+        with session.stop.on_signals(), pytest.raises(StoppedEarly, match=message):
+            run_tasks(tasks, functions.stop_all, session, stage="stop")
+    finally:
+        signal.signal(wish, before)
     assert (tmp_path / "log").read_text() == "ended\n"
+
+
+def test_a_worker_that_nobody_has_in_a_list_does_not_keep_the_command_from_ending() -> None:
+    """As when a second Ctrl-C comes while it is started."""
+    forgotten = (
+        "import multiprocessing\nfrom llmdata.engine.pool import _new_worker\nfrom tests.engine.tasks import walk\n"
+        "if __name__ == '__main__': _new_worker(multiprocessing.get_context('forkserver'), walk)"
+    )
+    subprocess.run([sys.executable, "-c", forgotten], cwd=Path(__file__).parents[2], check=True, timeout=60)
 
 
 def test_under_nohup_a_closed_terminal_stops_nothing() -> None:

@@ -18,6 +18,7 @@ from llmdata.errors import EXIT_FAILED
 
 def main() -> None:
     """Entry point of the console script."""
+    _open_streams()
     try:
         _begin(sys.argv[1:])
         from llmdata.cli.app import app
@@ -29,6 +30,18 @@ def main() -> None:
         if isinstance(end.code, int):
             _leave(end.code)
         raise
+    except OSError as error:  # of the help itself: commands make messages of theirs
+        print(f"llmdata: {error.filename or 'stdout'}: {error.strerror or error}", file=sys.stderr)
+        _leave(EXIT_FAILED)
+
+
+def _open_streams() -> None:
+    """Where stdin, stdout or stderr is closed (`>&-`), put /dev/null: the next file opened would take its place."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _begin(arguments: Sequence[str]) -> None:

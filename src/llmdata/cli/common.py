@@ -81,9 +81,9 @@ class Console:
     def result(self, record: Mapping[str, Any], text: str | None = None) -> None:
         """Print `record` under `--json`, else `text`."""
         if self.json:
-            print(jsonlib.dumps(record, ensure_ascii=False, default=str), flush=True)
+            _say(jsonlib.dumps(record, ensure_ascii=False, default=str) + "\n")
         elif text is not None:
-            print(text, flush=True)
+            _say(f"{text}\n")
 
     def render(self, renderable: Any) -> None:
         """Print a rich renderable (a table, say) for people; nothing under `--json`."""
@@ -94,7 +94,15 @@ class Console:
             console = RichConsole(width=None if sys.stdout.isatty() else 140)
             with console.capture() as captured:
                 console.print(renderable)
-            print(captured.get(), end="", flush=True)  # rich itself would end the process where nobody reads
+            _say(captured.get())  # rich itself would end the process where nobody reads
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        error.filename = "stdout"
+        raise
 
 
 @contextmanager

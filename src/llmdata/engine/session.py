@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
@@ -90,6 +92,16 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@atexit.register
+def _end_children() -> None:
+    """End who was started and is still there: a second Ctrl-C may come before who started it has it in a list.
+
+    multiprocessing, whose turn is next, would ask it by SIGTERM, to which it is deaf, and wait for it.
+    """
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 @contextmanager
