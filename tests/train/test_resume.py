@@ -72,12 +72,13 @@ def test_sigkill_changes_nothing(tokens: Place, tmp_path: Path, undisturbed: Pla
         assert weights(out, file) == weights(undisturbed, file)
 
 
-def test_stop_saves_and_goes_on(tokens: Place, out: Place, undisturbed: Place) -> None:
+@pytest.mark.parametrize("step", [0, 20])
+def test_stop_saves_and_goes_on(tokens: Place, out: Place, undisturbed: Place, step: int) -> None:
     session = Session()
-    session.progress = At(20, lambda: setattr(session.stop, "signal", signal.SIGTERM))
+    session.progress = At(step, lambda: setattr(session.stop, "signal", signal.SIGTERM))
     with pytest.raises(StoppedEarly):
         train(tokens, out, tiny(**CONFIG), session)
-    assert (out / "checkpoints").children("step-*")[-1].name == "step-000020"
+    assert (out / "checkpoints").children("step-*")[-1].name == f"step-{step:06}"
     train(tokens, out, tiny(**CONFIG), Session())
     assert records(out) == records(undisturbed)
 

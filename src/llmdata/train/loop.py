@@ -485,7 +485,7 @@ class Trainer:
             self.batches.seek([Position(**position) for position in state["data"]])
         self.pending = []
         self.layout.clear()
-        step = self.step if state is not None else -1
+        step = self.step or -1  # what is known before the first step is recorded anew
         if self.ranks.first:
             self.metrics, self.samples = Log(self.out / METRICS, step), Log(self.out / SAMPLES, step)
 
