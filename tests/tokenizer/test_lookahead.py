@@ -84,3 +84,27 @@ def test_a_long_document_is_cut_and_short_ones_are_joined() -> None:
         parts = mark(pa.array(group, pa.large_string()), "cl100k", 1000)
         assert len(parts) > 10
         assert max(map(len, parts)) < 1100
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("a" * 40_000, True),
+        ("é" * 20_000, True),
+        ("aé字" * 8_000, True),
+        ("1" * 40_000, True),
+        ("-=" * 20_000, True),
+        ("a" * 16_000, False),
+        (" " * 40_000, False),
+        ("字。\n" * 6_000, False),
+        ("some words, " * 4_000, False),
+    ],
+)
+def test_words_of_over_16_kb_are_cut_between_characters(text: str, cut: bool) -> None:
+    around = f"before {text} behind"
+    parts = mark(pa.array([around], pa.large_string()), "cl100k", 1 << 20)
+    found = [word for part in parts for word in part.split(MARK)]
+    assert "".join(found) == around
+    assert (len(found) > 10) == cut
+    if cut:
+        assert max(len(word.encode()) for word in found) < 3 * 2048 + 10

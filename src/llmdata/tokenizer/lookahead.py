@@ -42,15 +42,28 @@ _COUNTED = {
 }
 """Parts of the published patterns, and what finds the same in marked texts where it is longer than a byte."""
 
-# Unicode's White_Space, which is what `\s` is to rustbpe, and the first bytes of those that have several in UTF-8.
-_BREAK, _SPACE, _LEAD = 1, 2, 3
+# Kinds of bytes, as flags: Unicode's White_Space, which is what `\s` is to rustbpe, the first bytes of those that have
+# several in UTF-8, the rest of ASCII, and the rest of all.
+_BREAK, _SPACE, _LEAD, _LETTER, _DIGIT, _SIGN_BYTE, _ELSE = 1, 2, 4, 8, 16, 32, 64
 _WIDE = [character.encode() for character in "\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"]
 _WIDE += [chr(point).encode() for point in range(0x2000, 0x200B)]
 _LEADS = {character[0] for character in _WIDE}
-_KINDS = bytes(
-    _BREAK if byte in b"\r\n" else _SPACE if byte in b"\t\v\f " else _LEAD if byte in _LEADS else 0
-    for byte in range(256)
-)
+
+
+def _kind(byte: int) -> int:
+    if byte > 0x7F:
+        return _LEAD if byte in _LEADS else _ELSE
+    if chr(byte) in "\r\n":
+        return _BREAK
+    if chr(byte) in "\t\v\f ":
+        return _SPACE
+    return _LETTER if chr(byte).isalpha() else _DIGIT if chr(byte).isdigit() else _SIGN_BYTE
+
+
+_KINDS = bytes(map(_kind, range(256)))
+_BLOCK, _BLOCKS = 2048, 8
+"""A word of over 16 kB is cut every 2 kB."""
+
 _CODES = {width: [int.from_bytes(one) for one in _WIDE if len(one) == width] for width in (2, 3)}
 
 
@@ -67,12 +80,15 @@ def mark(texts: pa.LargeStringArray, name: str, size: int) -> list[str]:
 
     A mark stands between texts, and before the last of several blanks that something follows (in the patterns that end
     a run at its last line break, not before a line break). The strings are cut at marks, so the words are the same,
-    however long or short the documents are.
+    however long or short the documents are; all but words of over 16 kB, which `long_words` cuts.
     """
     bounds, raw = buffers_of(texts)
-    cuts = _cuts(raw, bounds, lines=name == "gpt2")
+    kinds = _kinds_of(raw)
+    cuts = _cuts(raw, kinds, bounds, lines=name == "gpt2")
     between = np.unique(bounds[(bounds > 0) & (bounds < len(raw))])
     cuts = np.insert(cuts, np.searchsorted(cuts, between), between)
+    if len(inside := long_words(raw, kinds)):
+        cuts = np.union1d(cuts, inside)
     places = cuts + len(_MARK) * np.arange(len(cuts))
     marked = np.empty(len(raw) + len(_MARK) * len(cuts), np.uint8)
     text = np.ones(len(marked), dtype=bool)
@@ -85,9 +101,33 @@ def mark(texts: pa.LargeStringArray, name: str, size: int) -> list[str]:
     return [str(part.data, "utf-8") for part in parts if len(part)]
 
 
-def _cuts(raw: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], lines: bool) -> npt.NDArray[np.int64]:
+def long_words(raw: npt.NDArray[np.uint8], kinds: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.int64]:
+    """Where to cut words of over 16 kB in UTF-8, in order: between characters, every 2 kB.
+
+    With each merge rustbpe writes the whole of every word anew in which the pair stands: 5 MB of random letters without
+    a break keep it busy for hours. Looked for are runs of what may be letters, of digits, and of ASCII's signs.
+    """
+    kinds = _kinds_of(raw) if kinds is None else kinds
+    blocks = kinds[: len(kinds) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
+    found = np.bitwise_or.reduce(blocks, axis=1)
+    alike = (found & (_BREAK | _SPACE | _DIGIT | _SIGN_BYTE) == 0) | (found == _DIGIT) | (found == _SIGN_BYTE)
+    if len(alike) < _BLOCKS or not alike.any():
+        return np.empty(0, np.int64)
+    starts = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(alike, _BLOCKS).all(axis=1))
+    places = np.unique(starts[:, None] + np.arange(1, _BLOCKS)) * _BLOCK
+    for _ in range(3):
+        places += raw[places] & 0xC0 == 0x80  # not within a character
+    return places
+
+
+def _kinds_of(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(raw.tobytes().translate(_KINDS), np.uint8)
+
+
+def _cuts(
+    raw: npt.NDArray[np.uint8], kinds: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], lines: bool
+) -> npt.NDArray[np.int64]:
     """Where marks go, in order. `lines`: also before line breaks."""
-    kinds = np.frombuffer(raw.tobytes().translate(_KINDS), np.uint8)
     narrow = (kinds == _SPACE) | (kinds == _BREAK)
     blank = np.append(narrow, False)
     leads = np.flatnonzero(kinds[:-1] == _LEAD)
