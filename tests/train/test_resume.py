@@ -72,7 +72,7 @@ def test_sigkill_changes_nothing(tokens: Place, tmp_path: Path, undisturbed: Pla
         assert weights(out, file) == weights(undisturbed, file)
 
 
-@pytest.mark.parametrize("step", [0, 20])
+@pytest.mark.parametrize("step", [0, 20, 56])
 def test_stop_saves_and_goes_on(tokens: Place, out: Place, undisturbed: Place, step: int) -> None:
     session = Session()
     session.progress = At(step, lambda: setattr(session.stop, "signal", signal.SIGTERM))
@@ -81,6 +81,8 @@ def test_stop_saves_and_goes_on(tokens: Place, out: Place, undisturbed: Place, s
     assert (out / "checkpoints").children("step-*")[-1].name == f"step-{step:06}"
     train(tokens, out, tiny(**CONFIG), Session())
     assert records(out) == records(undisturbed)
+    kept, whole = ([place.name for place in (of / "checkpoints").children()] for of in (out, undisturbed))
+    assert kept == whole
 
 
 def test_finished_run_does_nothing_and_imports_no_torch(tokens: Place, undisturbed: Place, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -40,10 +40,14 @@ def _folders(folder: Place) -> list[Place]:
 
 
 class Writer:
-    """Writes checkpoints beside the training loop, which waits only for a copy of the tensors."""
+    """Writes checkpoints beside the training loop, which waits only for a copy of the tensors.
 
-    def __init__(self, folder: Place, keep_last: int, keep_best: bool) -> None:
-        self.folder, self.keep_last, self.keep_best = folder, keep_last, keep_best
+    `due` tells of a step whether a run that nobody stops saves there: what a stop has saved beyond those goes with the
+    next, so that a run that was stopped leaves the same checkpoints.
+    """
+
+    def __init__(self, folder: Place, keep_last: int, keep_best: bool, due: Callable[[int], bool]) -> None:
+        self.folder, self.keep_last, self.keep_best, self.due = folder, keep_last, keep_best, due
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         for place in _folders(folder):
@@ -80,8 +84,9 @@ class Writer:
 
     def _prune(self) -> None:
         found = checkpoints(self.folder)
-        keep = {place.name for place in found[-self.keep_last :]}
-        if self.keep_best and (best := best_of(found)) is not None:
+        due = [place for place in found if self.due(step_of(place))]
+        keep = {place.name for place in (*due[-self.keep_last :], found[-1])}
+        if self.keep_best and (best := best_of(due)) is not None:
             keep.add(best.name)
         for place in found:
             if place.name not in keep:

@@ -128,7 +128,7 @@ class Trainer:
         with reproducible(self.threads):
             if self.ranks.first:
                 folder = (self.out / CHECKPOINTS).mkdir()
-                self.writer = checkpoints.Writer(folder, self.config.keep_last, self.config.keep_best)
+                self.writer = checkpoints.Writer(folder, self.config.keep_last, self.config.keep_best, self._save_due)
             try:
                 self._resume()
                 settings = self.config.model_dump(mode="json")
@@ -155,7 +155,6 @@ class Trainer:
                 self._save()
         eval_every = self.config.eval_every or max(1, self.steps // 20)
         sample_every = self.config.sample_every or max(1, self.steps // 20)
-        save_every = self.config.checkpoint_every or max(1, self.steps // 10)
         while self.step < self.steps:
             self.ranks.agree(self.session.stop)
             if self.session.stop.wanted:
@@ -167,7 +166,7 @@ class Trainer:
             self._train_step()
             last = self.step == self.steps
             evaluate, sample = (last or self.step % every == 0 for every in (eval_every, sample_every))
-            save = last or self.step % save_every == 0
+            save = self._save_due(self.step)
             if self.step % FLUSH == 0 or evaluate or sample or save:
                 measured = self._evaluate if evaluate else None
                 if self._flush(measured):
@@ -434,6 +433,9 @@ class Trainer:
             micro = -(-micro // 2)
             self.layout.clear()
             torch.cuda.empty_cache()
+
+    def _save_due(self, step: int) -> bool:
+        return step == self.steps or step % (self.config.checkpoint_every or max(1, self.steps // 10)) == 0
 
     def _save(self) -> None:
         self.rollbacks = 0
