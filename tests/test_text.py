@@ -210,3 +210,12 @@ def test_portions_are_the_text_and_cut_no_word(line: str, most: int) -> None:
         assert [word for part in parts for word in part.split()] == line.split()
         assert all(len(part) <= most + max(map(len, line.split()), default=0) for part in parts)
         assert (count_words(line), count_sentences(line)) == (words, sentences)
+
+
+@pytest.mark.parametrize("doublings", [4, 7, 10, 11])
+def test_words_of_thue_and_morse_are_told_apart(doublings):
+    """Whatever the base, sums of powers modulo 2**64 are the same for the two of 1,024 letters."""
+    one, other = b"a", b"b"
+    for _ in range(doublings):
+        one, other = one + other, other + one
+    assert Pieces().numbers(one + b" " + other + b" " + one).tolist() == [0, 1, 0]

@@ -56,6 +56,8 @@ _PER_PIECE = 350  # bytes, with the columns of all who keep some
 _SLOTS = 1 << 19  # twice the pieces that _MOST_CACHED and one slice can bring
 _MOST_TOGETHER = 1 << 18
 """Bytes of a text looked at together: more could fill the memory with one text."""
+_LONGEST_SUM = 100
+"""Bytes of a piece known by a sum of powers: two of Thue and Morse's words of 1,024 have the same for any base."""
 _BLANK = re.compile(r"\s")
 _MOST_HASHED = _MOST_TOGETHER + (1 << 12)  # bytes; a slice of more is one piece
 _BLANKS = bytes(32 if byte in b"\t\n\v\f\r" else byte for byte in range(256))
@@ -248,7 +250,7 @@ class Pieces:
 
         self.generation = 0
         # Of each byte a number, 0 for white space; powers of a base modulo 2**64, and those of its inverse. They are
-        # chance: no page can have pieces made to be taken for others, or to crowd the table. Nothing else goes by them.
+        # chance, lest pages have pieces made to crowd the table. Nothing else goes by them.
         self._codes = np.frombuffer(os.urandom(8 * 256), np.uint64).copy()
         self._codes[list(b" \t\n\v\f\r")] = 0
         self._seed = int(self._codes[0])
@@ -309,10 +311,9 @@ class Pieces:
     def _hash(self, data: bytes) -> tuple[npt.NDArray[np.uint64], Numbers, Numbers]:
         """A hash of each piece, never 0, and where it begins and ends."""
         import numpy as np
+        from xxhash import xxh3_64_intdigest
 
         if len(data) > _MOST_HASHED:  # see _slices
-            from xxhash import xxh3_64_intdigest
-
             word = data.strip()
             starts = np.array([data.index(word)])
             ends = starts + len(word)
@@ -324,6 +325,8 @@ class Pieces:
             starts, ends = bounds[::2], bounds[1::2]
             sums = np.cumsum(codes * self._powers[: len(codes)], dtype=np.uint64)
             hashes = (sums[ends] - sums[starts]) * self._inverses[starts]
+            for long in np.flatnonzero(ends - starts > _LONGEST_SUM).tolist():
+                hashes[long] = xxh3_64_intdigest(data[starts[long] : ends[long]], self._seed)
         # The last bits, which choose the slot, come from the last bits of all bytes alone.
         hashes ^= hashes >> np.uint64(32)
         hashes *= self._powers[1]
