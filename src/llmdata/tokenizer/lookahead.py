@@ -105,7 +105,7 @@ def long_words(raw: npt.NDArray[np.uint8], kinds: npt.NDArray[np.uint8] | None =
     """Where to cut words of over 16 kB in UTF-8, in order: between characters, every 2 kB.
 
     With each merge rustbpe writes the whole of every word anew in which the pair stands: 5 MB of random letters without
-    a break keep it busy for hours. Looked for are runs of what may be letters, of digits, and of ASCII's signs.
+    a break had not ended after minutes. Looked for are runs of what may be letters, of digits, and of ASCII's signs.
     """
     kinds = _kinds_of(raw) if kinds is None else kinds
     blocks = kinds[: len(kinds) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
