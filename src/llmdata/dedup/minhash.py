@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmdata import native
 from llmdata.dedup.config import MinhashConfig
 from llmdata.dedup.rank import ranks, scope_salts
 from llmdata.dedup.shuffle import DocumentShuffle
@@ -32,6 +33,10 @@ def signatures(hashes: Array, counts: Counts, factors: np.ndarray[Any, Any]) -> 
     hashes = hashes if factors.dtype == np.uint64 else (hashes >> np.uint64(32)).astype(factors.dtype)
     ends = np.cumsum(counts)
     result = np.empty((len(counts), len(factors)), factors.dtype)
+    word = f"{factors.dtype}[]"
+    if native_signatures := native.function(f"minhash_{factors.itemsize * 8}", f"{word} int64[] int {word} int {word}"):
+        native_signatures(hashes, ends, len(ends), factors, len(factors), result)
+        return result
     first = 0
     while first < len(counts):
         begin = int(ends[first] - counts[first])

@@ -1,0 +1,3 @@
+#include "native.h"
+
+int llmdata_native_version(void) { return 1; }
