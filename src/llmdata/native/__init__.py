@@ -71,9 +71,12 @@ class _Array:
 
         import numpy as np
 
-        self._dtype, self._pointer = np.dtype(dtype), ctypes.c_void_p
+        self._dtype = np.dtype(dtype)
+        self._pointer, self._byte, self._reference = ctypes.c_void_p, ctypes.c_char, ctypes.byref
 
-    def from_param(self, array: np.ndarray[Any, Any]) -> ctypes.c_void_p:
+    def from_param(self, array: np.ndarray[Any, Any]) -> Any:
         if array.dtype != self._dtype or not array.flags.c_contiguous:
             raise TypeError(f"wanted a contiguous array of {self._dtype}, got {array.dtype}, {array.flags}")
+        if array.flags.writeable and array.size:  # a quarter of the time
+            return self._reference(self._byte.from_buffer(array))  # type: ignore[arg-type]
         return self._pointer(array.__array_interface__["data"][0])
