@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmdata import native
 from llmdata.dedup import words as module
 from llmdata.dedup.words import Normal, Words, shingles
 
@@ -84,6 +85,48 @@ def test_texts_together_as_each_by_itself(texts: list[str]) -> None:
     alone = [hashes_of(text) for text in texts]
     assert counts.tolist() == [len(part) for part in alone]
     assert found.tolist() == [value for part in alone for value in part]
+
+
+PIECES = [
+    "0",
+    "7",
+    ".",
+    ",",
+    "1,2.5",
+    "١",
+    "a",
+    "É",
+    "e\u0301",
+    "\u0301",
+    "\u00ad",
+    "漢",
+    "ไ",
+    " ",
+    "\n",
+    "\ud800",
+    "\x00",
+    "-",
+]
+
+
+@pytest.mark.skipif(native.library() is None, reason="no C library was built")
+@given(
+    texts=st.lists(st.lists(st.sampled_from(PIECES) | st.text(max_size=9), max_size=20).map("".join), max_size=8),
+    normal=st.builds(Normal, st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+    chunk=st.integers(1, 60),
+    n=st.integers(1, 12),
+)
+def test_the_same_in_c_as_in_numpy(texts: list[str], normal: Normal, chunk: int, n: int) -> None:
+    def found() -> list[list[int]]:
+        words, counts = Words(normal).hashes(texts)
+        runs, sizes = shingles(words, counts, n)
+        return [part.tolist() for part in (words, counts, runs, sizes)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", chunk)
+        in_c = found()
+        patch.setattr(native, "function", lambda *_: None)
+        assert found() == in_c
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Texts are looked at as arrays of code points. A table maps each code point to its normal form (lower case, without
 accents, `0` for digits, a separator for punctuation), so that normalising is one gather; the hash of a word is a
 difference of two prefix sums. It is why words are not taken from the document's `TextView`, which makes strings.
+`native/shingles.c` does the same in one walk over the characters.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from llmdata import native
 
 if TYPE_CHECKING:
     from llmdata.dedup.config import MinhashConfig
@@ -108,7 +111,7 @@ class Words:
         before = 0
         for group, _ in _groups([text]):
             for piece in group:
-                codes = self._codes([piece])
+                codes = self._codes(_points([piece]))
                 left = np.flatnonzero(~self._is_deleted(codes))
                 starts, ends = self._bounds(codes[left])
                 # The first code is the separator before the text.
@@ -122,8 +125,17 @@ class Words:
         return "".join(pieces), found
 
     def _group(self, texts: Sequence[str]) -> tuple[Array, Counts]:
-        codes = self._codes(texts)
-        begins = np.cumsum([0, *(len(text) + 1 for text in texts[:-1])])
+        points = _points(texts)
+        ends = np.cumsum([len(text) + 1 for text in texts])
+        if find := native.function("find_words", "uint32[] int64[] int uint32[] int int uint64[] int64[]"):
+            words: Array = np.empty(len(points), np.uint64)
+            counts = np.empty(len(texts), np.int64)
+            settings = int(self._normal.numbers), int(self._first_letter)
+            while (found := find(points, ends, len(ends), self._table, *settings, words, counts)) < 0:
+                self._learn(points)
+            return words[:found], counts
+        codes = self._codes(points)
+        begins = np.append(0, ends[:-1])
         deleted = np.flatnonzero(self._is_deleted(codes))
         if len(deleted):
             codes = np.delete(codes, deleted)
@@ -131,7 +143,7 @@ class Words:
         starts, ends = self._bounds(codes)
         power, inverse = _powers(max(CHUNK * 2, 1 << len(codes).bit_length()))
         sums = np.cumsum(codes * power[: len(codes)], dtype=np.uint64)
-        before = sums[starts - 1]  # a text never begins the array: see _codes
+        before = sums[starts - 1]  # a text never begins the array: see _points
         words = mix((sums[ends] - before) * inverse[starts])
         bounds = np.append(np.searchsorted(starts, begins), len(starts))
         return words, np.diff(bounds)
@@ -149,16 +161,18 @@ class Words:
             ends_here[:-1] |= letter[:-1] & alone[1:]
         return np.flatnonzero(starts_here), np.flatnonzero(ends_here)
 
-    def _codes(self, texts: Sequence[str]) -> Codes:
-        """Normal forms of all characters, a separator before each text."""
-        joined = "\n" + "\n".join(texts)
-        points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    def _codes(self, points: Codes) -> Codes:
+        """Normal forms of characters."""
         codes = self._table[points]
         if not codes.all():
-            for point in np.unique(points[codes == UNKNOWN]).tolist():
-                self._table[point] = self._normal_code(point)
+            self._learn(points)
             codes = self._table[points]
         return codes
+
+    def _learn(self, points: Codes) -> None:
+        """Fill the table for characters that have not been seen before."""
+        for point in np.unique(points[self._table[points] == UNKNOWN]).tolist():
+            self._table[point] = self._normal_code(point)
 
     def _is_deleted(self, codes: Codes) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         """Combining marks, and of a number all but its first digit."""
@@ -204,7 +218,7 @@ def _groups(texts: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
     owners: list[int] = []
     size = 0
     for number, text in enumerate(texts):
-        for piece in _pieces(text):
+        for piece in (text,) if len(text) <= CHUNK else _pieces(text):
             if size + len(piece) > CHUNK and group:
                 yield group, owners
                 group, owners, size = [], [], 0
@@ -226,6 +240,12 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[begin:] if begin else text
 
 
+def _points(texts: Sequence[str]) -> Codes:
+    """All characters, a separator before each text."""
+    joined = "\n" + "\n".join(texts)
+    return np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
 def shingles(words: Array, counts: Counts, n: int) -> tuple[Array, Counts]:
     """Hashes of the runs of `n` words of each text, and how many each text has.
 
@@ -233,8 +253,13 @@ def shingles(words: Array, counts: Counts, n: int) -> tuple[Array, Counts]:
     """
     if not len(words):
         return words, np.zeros_like(counts)
-    text = np.repeat(np.arange(len(counts)), counts)
     factors = random_numbers(n, n) | np.uint64(1)
+    sizes = np.where(counts >= n, counts - n + 1, np.minimum(counts, 1))
+    if find := native.function("find_shingles", "uint64[] int64[] int uint64[] int uint64[]"):
+        found = np.empty(sizes.sum(), np.uint64)
+        find(words, counts, len(counts), factors, n, found)
+        return found, sizes
+    text = np.repeat(np.arange(len(counts)), counts)
     sums = words * factors[0]
     inside = np.ones(len(words), bool)
     for distance in range(1, min(n, len(words))):
@@ -245,4 +270,4 @@ def shingles(words: Array, counts: Counts, n: int) -> tuple[Array, Counts]:
         chosen[: len(inside)] = inside
     first = np.cumsum(counts) - counts
     chosen[first[counts > 0]] = True
-    return mix(sums[chosen]), np.where(counts >= n, counts - n + 1, np.minimum(counts, 1))
+    return mix(sums[chosen]), sizes
