@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmdata.clean.extractor import blocks, features, model
+from llmdata.clean.extractor.page import BIT, Page
 from llmdata.clean.extractor.render import render
 
 if TYPE_CHECKING:
@@ -29,23 +30,23 @@ def main_text(html: str, url: str = "", *, tables: bool = True, weights: model.W
         return ""
     weights = weights or model.shipped()
     described, p = probabilities(page, url, weights)
-    kept = model.choose(p, described.told, weights.breadth).nonzero()[0].tolist()
+    kept = model.choose(p, described.told, weights.breadth)
     if not tables:
-        kept = [block for block in kept if not page.masks[block] & blocks.BIT["table"]]
-    return render(page, without_repeats(page, kept))
+        kept &= page.masks & BIT["table"] == 0
+    return render(page, without_repeats(page, kept.nonzero()[0].tolist()))
 
 
-def without_repeats(page: blocks.Page, kept: list[int]) -> list[int]:
+def without_repeats(page: Page, kept: list[int]) -> list[int]:
     """The blocks of `kept` but those whose text has been there: a page often holds its text once more for telephones.
 
     Code and tables repeat for reasons of their own.
     """
-    verbatim = blocks.BIT["pre"] | blocks.BIT["td"]
+    verbatim = (page.masks & (BIT["pre"] | BIT["td"]) != 0).tolist()
     seen: set[str] = set()
     out = []
     for block in kept:
         text = page.texts[block]
-        if len(text) >= features.REPEATED and not page.masks[block] & verbatim:
+        if len(text) >= features.REPEATED and not verbatim[block]:
             if text in seen:
                 continue
             seen.add(text)
@@ -53,7 +54,7 @@ def without_repeats(page: blocks.Page, kept: list[int]) -> list[int]:
     return out
 
 
-def probabilities(page: blocks.Page, url: str, weights: model.Weights) -> tuple[features.Described, Array]:
+def probabilities(page: Page, url: str, weights: model.Weights) -> tuple[features.Described, Array]:
     """For each block of `page`, the probability that it is main text."""
     import numpy as np
 

@@ -2,129 +2,41 @@
 
 A block is a run of text between two borders that a browser would show as line breaks of the layout: the beginnings and
 ends of block elements, table cells and list items. Everything that the model asks about a block's place (its
-ancestors, its neighbours, how often its path of tags and classes occurs) is written down during this walk, as lists of
-integers, so that `features` is arithmetic on arrays.
+ancestors, its neighbours, how often its path of tags and classes occurs) is written down during this walk, as
+columns of integers, so that `features` is arithmetic on arrays.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from llmdata.clean.extractor import native_blocks
+from llmdata.clean.extractor.page import (
+    BIT,
+    BLOCK,
+    BODY_PROPERTIES,
+    DROPPED,
+    EMPTY,
+    INLINE,
+    LONGEST_NAME,
+    ROLES,
+    TAGS,
+    Page,
+)
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-# What a reader does not see. `noscript` stays: whole forums (Discourse) serve their threads in it.
-_DROPPED = ["script", "style", "svg", "template", "iframe", "select", "textarea", "canvas", "object", "math"]
-_HEAD_OR_DROPPED = ", ".join(["title", "meta[name]", "meta[property]", *_DROPPED])
-_INLINE_KIND, _BLOCK, _EMPTY = range(3)
-_INLINE = (0, _INLINE_KIND)
-_EMPTY_TAGS = "img input br wbr hr area base col embed link meta source track param -comment -doctype".split()
-_BLOCK_TAGS = (
-    "address article aside audio blockquote body button caption center dd details dialog dir div dl dt fieldset "
-    "figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup html legend li main menu nav noscript ol "
-    "optgroup p pre search section summary table tbody td tfoot th thead tr ul video"
-).split()
-
-# A bit for each kind of ancestor; a block has the bits of all elements around it.
-_BITS = (
-    "nav footer aside article main section form table list li dl blockquote pre figure button link heading "
-    "h1 h2 h3 p dialog details label td hidden aria_hidden code body_prop noscript"
-).split()
-BIT = {name: 1 << position for position, name in enumerate(_BITS)}
-
-_TAG_BITS = {
-    "nav": BIT["nav"],
-    "footer": BIT["footer"],
-    "aside": BIT["aside"],
-    "article": BIT["article"],
-    "main": BIT["main"],
-    "section": BIT["section"],
-    "form": BIT["form"],
-    "table": BIT["table"],
-    "ul": BIT["list"],
-    "ol": BIT["list"],
-    "menu": BIT["list"],
-    "li": BIT["li"],
-    "dl": BIT["dl"],
-    "blockquote": BIT["blockquote"],
-    "pre": BIT["pre"],
-    "figure": BIT["figure"],
-    "figcaption": BIT["figure"],
-    "button": BIT["button"],
-    "a": BIT["link"],
-    "h1": BIT["heading"] | BIT["h1"],
-    "h2": BIT["heading"] | BIT["h2"],
-    "h3": BIT["heading"] | BIT["h3"],
-    "h4": BIT["heading"],
-    "h5": BIT["heading"],
-    "h6": BIT["heading"],
-    "p": BIT["p"],
-    "dialog": BIT["dialog"],
-    "details": BIT["details"],
-    "label": BIT["label"],
-    "td": BIT["td"],
-    "th": BIT["td"],
-    "code": BIT["code"],
-    "noscript": BIT["noscript"],
-}
-_ROLE_BITS = {
-    "navigation": BIT["nav"],
-    "menu": BIT["nav"],
-    "menubar": BIT["nav"],
-    "contentinfo": BIT["footer"],
-    "complementary": BIT["aside"],
-    "article": BIT["article"],
-    "main": BIT["main"],
-    "search": BIT["form"],
-    "button": BIT["button"],
-    "dialog": BIT["dialog"],
-    "alertdialog": BIT["dialog"],
-    "heading": BIT["heading"],
-    "list": BIT["list"],
-    "listitem": BIT["li"],
-}
-_TAGS = {tag: (bits, _INLINE_KIND) for tag, bits in _TAG_BITS.items()}
-_TAGS |= {tag: (_TAG_BITS.get(tag, 0), _BLOCK) for tag in _BLOCK_TAGS}
-_TAGS |= dict.fromkeys(_EMPTY_TAGS, (0, _EMPTY))
+_HEAD_OR_DROPPED = ", ".join(["title", "meta[name]", "meta[property]", *DROPPED])
+_NEITHER = (0, INLINE)
+_LINKED_DATA = "application/ld+json"
 _TELLING = frozenset(("role", "aria-hidden", "hidden", "style", "itemprop"))
 _UNSEEN = re.compile(r"display:\s*none|visibility:\s*hidden")
 _DIGITS = re.compile(r"\d+")
 _BREAK = "\ue000"  # a private character that stands for <br> until the block is complete
 _BLANK = re.compile(r"\s")
 _TOGETHER = 1 << 20  # characters
-_LONGEST_NAME = 10_000  # characters of a title or a class name that are looked at
-
-
-@dataclass(slots=True)
-class Page:
-    """The blocks of one page in reading order. `containers` are block elements, `paths` chains of tag, class and id."""
-
-    texts: list[str] = field(default_factory=list)
-    masks: list[int] = field(default_factory=list)
-    """Bits of `BIT` for the elements around each block."""
-    containers: list[int] = field(default_factory=list)
-    """The innermost block element around each block."""
-    paths: list[int] = field(default_factory=list)
-    """The path of the innermost element, inline or not, around the block's first text."""
-    link_chars: list[int] = field(default_factory=list)
-    links: list[int] = field(default_factory=list)
-    images: list[int] = field(default_factory=list)
-    """Pictures seen since the block before."""
-    container_parents: list[int] = field(default_factory=list)
-    container_paths: list[int] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    """A container's blocks are `starts[c]:ends[c]`."""
-    ends: list[int] = field(default_factory=list)
-    path_parents: list[int] = field(default_factory=list)
-    path_tags: list[str] = field(default_factory=list)
-    path_names: list[str] = field(default_factory=list)
-    """Class and id of each path's last element."""
-    title: str = ""
-    og_type: str = ""
-    linked_data: list[str] = field(default_factory=list)
-    """The JSON-LD scripts of the page."""
 
 
 def parse(html: str) -> Page:
@@ -132,50 +44,62 @@ def parse(html: str) -> Page:
     from selectolax.lexbor import LexborHTMLParser
 
     tree = LexborHTMLParser(html)
-    page = Page()
-    unseen = _read_head(tree, page)
-    for node in reversed(unseen):  # what is inside another before it
-        node.decompose()
     body = tree.body
-    if body is not None and body.parent is not None:  # a frameset takes the place of a body with nothing to read
-        _walk(body, page)
+    if body is not None and body.parent is None:  # a frameset takes the place of a body with nothing to read
+        body = None
+    page, head = native_blocks.walk(tree, body, html) or _read(tree, body)
+    for kind, value in head:
+        if kind == "title":
+            page.title = page.title or one_line(value[:LONGEST_NAME])
+        elif kind == "og:type":
+            page.og_type = value.lower()
+        else:
+            page.linked_data.append(value)
     return page
 
 
-def _read_head(tree: LexborHTMLParser, page: Page) -> list[LexborNode]:
-    """Write what the page says of itself into `page`; returns the elements of `_DROPPED`, found on the same way."""
+def _read(tree: LexborHTMLParser, body: LexborNode | None) -> tuple[Page, list[tuple[str, str]]]:
+    """The blocks below `body`, and what the page says of itself; takes what a reader does not see out of `tree`."""
+    head: list[tuple[str, str]] = []
     unseen: list[LexborNode] = []
     for node in tree.css(_HEAD_OR_DROPPED):
         tag = node.tag
         if tag == "title":
-            page.title = page.title or one_line(node.text()[:_LONGEST_NAME])
+            head.append((tag, node.text()))
         elif tag == "meta":
             attributes = node.attributes
-            name = (attributes.get("property") or attributes.get("name") or "").lower()
-            if name == "og:type":
-                page.og_type = (attributes.get("content") or "").lower()
+            if (attributes.get("property") or attributes.get("name") or "").lower() == "og:type":
+                head.append(("og:type", attributes.get("content") or ""))
         else:
-            if tag == "script" and node.attributes.get("type") == "application/ld+json":
-                page.linked_data.append(node.text())
+            if tag == "script" and node.attributes.get("type") == _LINKED_DATA:
+                head.append((tag, node.text()))
             unseen.append(node)
-    return unseen
+    for node in reversed(unseen):  # what is inside another before it
+        node.decompose()
+    return _walk(body), head
 
 
-def _walk(body: LexborNode, page: Page) -> None:
-    """Write the blocks below `body` into `page`. No recursion: pages nest as deep as they like."""
-    tag_of, link_bit, pre_bit = _TAGS, BIT["link"], BIT["pre"]
+def _walk(body: LexborNode | None) -> Page:
+    """The blocks below `body`. No recursion: pages nest as deep as they like. `native/blocks.c` says the same."""
+    import numpy as np
+
+    tag_of, link_bit, pre_bit = TAGS, BIT["link"], BIT["pre"]
     known_paths: dict[tuple[int, str, str], int] = {}
-    starts, ends = page.starts, page.ends
-    container_parents, container_paths = page.container_parents, page.container_paths
-    path_parents, path_tags, path_names = page.path_parents, page.path_tags, page.path_names
+    starts: list[int] = []
+    ends: list[int] = []
+    container_parents: list[int] = []
+    container_paths: list[int] = []
+    path_parents: list[int] = []
+    path_tags: list[str] = []
+    path_names: list[str] = []
     pieces: list[str] = []
     blocks: list[tuple[str, int, int, int, int, int, int]] = []
     link_chars = links = images = first_mask = first_path = 0
     # The innermost open element (itself, identity, ancestors' bits, path, whether it is a block), and those around it.
-    element = body.parent or body
-    inner, mask, path, is_block = element.mem_id, 0, -1, False
+    element = body.parent if body else None
+    inner, mask, path, is_block = element.mem_id if element else 0, 0, -1, False
     container = -1
-    outer: list[tuple[LexborNode, int, int, int, bool]] = []
+    outer: list[tuple[LexborNode | None, int, int, int, bool]] = []
 
     def flush(bits: int, container: int, path: int, link_chars: int, links: int, images: int) -> bool:
         """Make a block of `pieces`; False if they are blank."""
@@ -194,7 +118,7 @@ def _walk(body: LexborNode, page: Page) -> None:
 
     # Texts of blanks alone are two of three. Only within a block do they matter, and there they are looked for beside
     # the nodes that are visited.
-    for node in body.traverse(include_text=True, skip_empty=True):
+    for node in body.traverse(include_text=True, skip_empty=True) if body else ():
         parent = node.parent.mem_id  # type: ignore[union-attr]
         while inner != parent:
             if is_block:
@@ -204,7 +128,7 @@ def _walk(body: LexborNode, page: Page) -> None:
                     link_chars = links = 0
                 ends[container] = len(blocks)
                 container = container_parents[container]
-            elif pieces and (before := element.last_child) and before.is_empty_text_node:
+            elif pieces and element and (before := element.last_child) and before.is_empty_text_node:
                 pieces += _blanks(before)
             element, inner, mask, path, is_block = outer.pop()
         tag = node.tag or ""
@@ -222,10 +146,10 @@ def _walk(body: LexborNode, page: Page) -> None:
             if mask & link_bit:
                 link_chars += len(text)
             continue
-        bits, kind = tag_of.get(tag, _INLINE)
-        if pieces and kind != _BLOCK and (before := node.prev) and before.is_empty_text_node:
+        bits, kind = tag_of.get(tag, _NEITHER)
+        if pieces and kind != BLOCK and (before := node.prev) and before.is_empty_text_node:
             pieces += _blanks(before)
-        if kind == _EMPTY:
+        if kind == EMPTY:
             if tag == "br":
                 if pieces:
                     pieces.append(_BREAK)
@@ -253,9 +177,9 @@ def _walk(body: LexborNode, page: Page) -> None:
             known = known_paths[key] = len(path_tags)
             path_parents.append(path)
             path_tags.append(tag)
-            path_names.append(name[:_LONGEST_NAME])
+            path_names.append(name[:LONGEST_NAME])
         path = known
-        is_block = kind == _BLOCK
+        is_block = kind == BLOCK
         if is_block:
             if pieces:
                 if flush(first_mask, container, first_path, link_chars, links, images):
@@ -274,10 +198,10 @@ def _walk(body: LexborNode, page: Page) -> None:
     while container >= 0:
         ends[container] = len(blocks)
         container = container_parents[container]
-    if blocks:
-        columns = map(list, zip(*blocks, strict=True))
-        page.texts, page.masks, page.containers, page.paths = next(columns), next(columns), next(columns), next(columns)
-        page.link_chars, page.links, page.images = columns
+
+    texts, *of_blocks = zip(*blocks, strict=True) if blocks else ((),) * 7
+    columns = [*of_blocks, container_parents, container_paths, starts, ends, path_parents]
+    return Page(list(texts), path_tags, path_names, *(np.array(column, np.int64) for column in columns))
 
 
 def one_line(text: str) -> str:
@@ -306,7 +230,7 @@ def _blanks(last: LexborNode | None) -> list[str]:
 
 
 def _attribute_bits(attributes: dict[str, str | None]) -> int:
-    bits = _ROLE_BITS.get(attributes.get("role") or "", 0)
+    bits = ROLES.get(attributes.get("role") or "", 0)
     if attributes.get("aria-hidden") == "true":
         bits |= BIT["aria_hidden"]
     if "hidden" in attributes:
@@ -315,6 +239,6 @@ def _attribute_bits(attributes: dict[str, str | None]) -> int:
         lowered = style.lower()  # a search for either word takes a tenth of the expression's time
         if ("none" in lowered or "hidden" in lowered) and _UNSEEN.search(lowered):
             bits |= BIT["hidden"]
-    if attributes.get("itemprop") in ("articleBody", "description", "text", "reviewBody"):
+    if attributes.get("itemprop") in BODY_PROPERTIES:
         bits |= BIT["body_prop"]
     return bits

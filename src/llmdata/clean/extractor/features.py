@@ -14,7 +14,7 @@ from functools import cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
-from llmdata.clean.extractor.blocks import BIT, Page
+from llmdata.clean.extractor.page import BIT, Page
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,15 +129,13 @@ class Described:
         self.first_words = [first_words(text) for text in page.texts]
         self.told = np.where(self.chars >= REPEATED, self.words / self.repeats, self.words)
         """Words of each block, where a text that repeats counts once in all."""
-        self.links = np.minimum(np.array(page.link_chars, np.float64), self.chars)
+        self.links = np.minimum(page.link_chars, self.chars)
         self.stops = self.counts[:, _STOP]
-        self.starts, self.ends = np.array(page.starts, np.int64), np.array(page.ends, np.int64)
-        self.container = np.array(page.containers, np.int64)
         levels = self._levels()
-        self.bounds = self.starts[levels], self.ends[levels]
+        self.bounds = page.starts[levels], page.ends[levels]
         """Where the container around each block begins and ends, (levels, blocks) each."""
-        self.container_path = np.array(page.container_paths, np.int64)[self.container]
-        self.path = np.array(page.paths, np.int64)
+        self.container_path = page.container_paths[page.containers]
+        self.path = page.paths
         summed = {"chars": self.chars, "links": self.links, "stops": self.stops, "words": self.words}
         self.sums = {name: np.concatenate(([0.0], np.cumsum(values))) for name, values in summed.items()}
 
@@ -145,7 +143,8 @@ class Described:
         """The containers around each block, innermost first; one that holds no more blocks than the last is skipped."""
         import numpy as np
 
-        parents, starts, ends = self.page.container_parents, self.page.starts, self.page.ends
+        page = self.page
+        parents, starts, ends = (column.tolist() for column in (page.container_parents, page.starts, page.ends))
         larger: list[int] = []
         for parent, start, end in zip(parents, starts, ends, strict=True):
             if parent < 0:
@@ -155,7 +154,7 @@ class Described:
             else:
                 larger.append(parent)
         up = np.array(larger, np.int64)
-        found = [self.container]
+        found = [page.containers]
         for _ in range(LEVELS - 1):
             found.append(up[found[-1]])
         return np.array(found)
@@ -190,7 +189,7 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     f["words"] = words
     f["word_length"] = chars / words
     f["link_density"] = link_density
-    f["links"] = np.array(page.links, np.float64)
+    f["links"] = page.links
     for name, kind in (
         ("upper", _UPPER),
         ("digit", _DIGIT),
@@ -203,11 +202,8 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     f["stops"] = d.stops
     f["ends_in_stop"] = np.array([text[-1] in '.!?:;。！？।؟…"”)' for text in page.texts], np.float64)
     f["lines"] = np.array([text.count("\n") for text in page.texts], np.float64)
-    masks = np.array(page.masks, np.int64)
-    f |= zip(_IN, (masks & np.array(list(BIT.values()))[:, None]) != 0, strict=True)
-    tag_kind = np.array(
-        [_TAG_KIND.get(page.path_tags[page.container_paths[c]], 0) for c in page.containers], np.float64
-    )
+    f |= zip(_IN, (page.masks & np.array(list(BIT.values()))[:, None]) != 0, strict=True)
+    tag_kind = np.array([_TAG_KIND.get(page.path_tags[path], 0) for path in d.container_path.tolist()], np.float64)
     f["tag"] = tag_kind
     # Where the block stands.
     order = np.arange(n, dtype=np.float64)
@@ -216,7 +212,7 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     f["order_share"] = order / n
     f["chars_before_share"] = before / d.sums["chars"][-1]
     depth: list[int] = []
-    for parent in page.path_parents:
+    for parent in page.path_parents.tolist():
         depth.append(depth[parent] + 1 if parent >= 0 else 0)
     f["depth"] = np.array(depth, np.float64)[d.path]
     # The containers around it.
@@ -301,12 +297,9 @@ def _of_page(d: Described, url: str, f: dict[str, Feature]) -> dict[str, float]:
         "page_main_share": chars @ f["in_main"] / total,
         "page_noscript_share": chars @ f["in_noscript"] / total,
         "page_articles": "article" in page.path_tags
-        and sum(
-            page.path_tags[path] == "article" and start < end
-            for path, start, end in zip(page.container_paths, page.starts, page.ends, strict=True)
-        ),
+        and sum(page.path_tags[path] == "article" for path in page.container_paths[page.starts < page.ends].tolist()),
         "page_headings": f["in_heading"].sum() / d.n,
-        "page_images": sum(page.images),
+        "page_images": page.images.sum(),
         "page_code_share": chars @ f["in_pre"] / total,
         "page_digit_share": d.counts[:, _DIGIT].sum() / total,
         "page_dense_share": d.counts[:, _DENSE].sum() / total,
@@ -333,10 +326,11 @@ def hints(d: Described, names: dict[str, float], words: dict[str, float]) -> dic
     page = d.page
     nothing = [0.0] * (len(page.path_names) + 1)  # the last stands for the parent of the first
     own, low, high, total = nothing[:], nothing[:], nothing[:], nothing[:]
-    asked = _asked_paths(d)
+    parents = page.path_parents.tolist()
+    asked = _asked_paths(d, parents)
     known = _least_and_most(list({page.path_names[path]: None for path in asked}), names)
     for path in asked:
-        parent = page.path_parents[path]
+        parent = parents[path]
         floor, top = known[page.path_names[path]]
         low[path] = floor if floor < low[parent] else low[parent]
         high[path] = top if top > high[parent] else high[parent]
@@ -368,9 +362,8 @@ def fill(rows: Array, columns: dict[str, Feature], names: Sequence[str]) -> None
         row[:] = columns[name]
 
 
-def _asked_paths(d: Described) -> list[int]:
+def _asked_paths(d: Described, parents: list[int]) -> list[int]:
     """The paths that a block has, or that lead to one, in order: a quarter of all lead to none."""
-    parents = d.page.path_parents
     asked = {-1}
     for path in {*d.path.tolist(), *d.container_path.tolist()}:
         while path not in asked:

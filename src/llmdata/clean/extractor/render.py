@@ -11,13 +11,24 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from llmdata.clean.extractor.blocks import BIT, Page
+from llmdata.clean.extractor.page import BIT, Page
 
 _FRAGMENT = 60  # characters; what is longer is a paragraph wherever it stands
 _LONGEST_CELL = 300  # a longer one is no data but layout
 _LONGEST_ITEM = 1_000  # a longer one is a post or a card, and no item of a list
 _DEEPEST = 8  # levels of indentation
 _APART = BIT["heading"] | BIT["pre"]
+
+
+class _Columns(NamedTuple):
+    """What is asked of a page, as lists, which are quicker than arrays to look up one number in."""
+
+    texts: list[str]
+    masks: list[int]
+    containers: list[int]
+    parents: list[int]
+    """Of the containers, as are the tags."""
+    tags: list[str]
 
 
 class _Place(NamedTuple):
@@ -35,95 +46,106 @@ class _Place(NamedTuple):
 
 def render(page: Page, kept: Sequence[int]) -> str:
     """The text of the blocks `kept` (indices in reading order)."""
-    places = _places(page, kept)
+    tags = page.path_tags
+    columns = _Columns(
+        page.texts,
+        page.masks.tolist(),
+        page.containers.tolist(),
+        page.container_parents.tolist(),
+        [tags[path] for path in page.container_paths.tolist()],
+    )
+    places = _places(page, columns, kept)
     out: list[str] = []
     last = last_item = -1
     position = 0
     while position < len(kept):
         block = kept[position]
-        container = page.containers[block]
+        container = columns.containers[block]
         row, end, text = places[container].row, position + 1, None
         if row >= 0:
-            while end < len(kept) and places[page.containers[kept[end]]].row == row:
+            while end < len(kept) and places[columns.containers[kept[end]]].row == row:
                 end += 1
-            text = _row(page, kept[position:end], places)
+            text = _row(columns, kept[position:end], places)
             if text is None:
                 row, end = -1, position + 1
         item = places[container].item if row < 0 else -1
         if text is None:
-            text = page.texts[block]
-            if item >= 0 and not page.masks[block] & _APART:
+            text = columns.texts[block]
+            if item >= 0 and not columns.masks[block] & _APART:
                 margin = "  " * min(places[item].indent - 1, _DEEPEST)
-                if page.path_tags[page.container_paths[item]] == "li":
+                if columns.tags[item] == "li":
                     text = ("  " if item == last_item else "- ") + text
                     text = text.replace("\n", "\n  ")
                 text = margin + text.replace("\n", f"\n{margin}")
         if out:
-            out.append(_between(page, places, last, block, row, item, last_item))
+            out.append(_between(columns, places, last, block, row, item, last_item))
         out.append(text)
         last, last_item = kept[end - 1], item
         position = end
     return "".join(out)
 
 
-def _between(page: Page, places: dict[int, _Place], last: int, block: int, row: int, item: int, last_item: int) -> str:
+def _between(
+    columns: _Columns, places: dict[int, _Place], last: int, block: int, row: int, item: int, last_item: int
+) -> str:
     """What separates two pieces of text: a line break where they belong together, else a blank line."""
-    here, there = page.containers[block], page.containers[last]
+    here, there = columns.containers[block], columns.containers[last]
     if places[here].pre >= 0 and places[here].pre == places[there].pre:
         return "\n"
-    if (page.masks[last] | page.masks[block]) & _APART:
+    if (columns.masks[last] | columns.masks[block]) & _APART:
         return "\n\n"
     if row >= 0:
         before = places[there].row
-        return "\n" if before >= 0 and _table(page, before) == _table(page, row) else "\n\n"
+        return "\n" if before >= 0 and _table(columns, before) == _table(columns, row) else "\n\n"
     if item >= 0 and last_item >= 0:
         return "\n" if places[item].root == places[last_item].root else "\n\n"
-    if len(page.texts[block]) < _FRAGMENT and len(page.texts[last]) < _FRAGMENT and block == last + 1:
-        siblings = {here, page.container_parents[here]} & {there, page.container_parents[there]}
-        paragraphs = page.masks[block] & page.masks[last] & BIT["p"]
+    if len(columns.texts[block]) < _FRAGMENT and len(columns.texts[last]) < _FRAGMENT and block == last + 1:
+        siblings = {here, columns.parents[here]} & {there, columns.parents[there]}
+        paragraphs = columns.masks[block] & columns.masks[last] & BIT["p"]
         return "\n" if siblings - {-1} and not paragraphs else "\n\n"
     return "\n\n"
 
 
-def _table(page: Page, row: int) -> int:
+def _table(columns: _Columns, row: int) -> int:
     """The container around a row that is no tbody: rows of one table share it."""
-    parent = page.container_parents[row]
-    while parent >= 0 and page.path_tags[page.container_paths[parent]] in ("tbody", "thead", "tfoot"):
-        parent = page.container_parents[parent]
+    parent = columns.parents[row]
+    while parent >= 0 and columns.tags[parent] in ("tbody", "thead", "tfoot"):
+        parent = columns.parents[parent]
     return parent
 
 
-def _row(page: Page, blocks: Sequence[int], places: dict[int, _Place]) -> str | None:
+def _row(columns: _Columns, blocks: Sequence[int], places: dict[int, _Place]) -> str | None:
     """The blocks of a table's row on one line; None if they are no data."""
     parts: dict[int, list[str]] = {}
     for block in blocks:
-        text = page.texts[block]
-        if page.masks[block] & _APART or len(text) > _LONGEST_CELL:
+        text = columns.texts[block]
+        if columns.masks[block] & _APART or len(text) > _LONGEST_CELL:
             return None
-        parts.setdefault(places[page.containers[block]].cell, []).append(text.replace("\n", " "))
+        parts.setdefault(places[columns.containers[block]].cell, []).append(text.replace("\n", " "))
     return " | ".join(" ".join(part) for part in parts.values())
 
 
-def _places(page: Page, kept: Sequence[int]) -> dict[int, _Place]:
+def _places(page: Page, columns: _Columns, kept: Sequence[int]) -> dict[int, _Place]:
     """The places of the containers around the blocks `kept`."""
-    parents, tags, paths = page.container_parents, page.path_tags, page.container_paths
+    parents, tags = columns.parents, columns.tags
     around: set[int] = set()
     for block in kept:
-        container = page.containers[block]
+        container = columns.containers[block]
         while container >= 0 and container not in around:
             around.add(container)
             container = parents[container]
+    starts, ends = page.starts.tolist(), page.ends.tolist()
     before = [0, *accumulate(map(len, page.texts))]
     nowhere = _Place()
     places: dict[int, _Place] = {}
     for container in sorted(around):  # parents come before their children
         parent = parents[container]
         place = places[parent] if parent >= 0 else nowhere
-        tag = tags[paths[container]]
+        tag = tags[container]
         if tag not in _TELLING:
             pass
         elif tag in ("li", "dd", "dt"):
-            if before[page.ends[container]] - before[page.starts[container]] <= _LONGEST_ITEM:
+            if before[ends[container]] - before[starts[container]] <= _LONGEST_ITEM:
                 place = place._replace(item=container, indent=max(place.indent, 1))
         elif tag in ("ul", "ol", "dl"):
             outermost = place.item < 0

@@ -1,0 +1,91 @@
+"""The extractor's loops in C and their counterparts: the same answers on any page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llmdata import native
+from llmdata.clean.extractor import blocks
+
+built = pytest.mark.skipif(native.library() is None, reason="no C library was built")
+
+
+def without_c(function: Callable[..., Any], *arguments: Any) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "function", lambda *_: None)
+        return function(*arguments)
+
+
+TAGS = st.sampled_from(
+    "div p ul li table tr td th pre h1 span a b br hr img input article nav noscript body html head title script style "
+    "svg template select object frameset xmp noframes plaintext form button font nobr p:x own-tag caption label".split()
+)
+VALUES = st.sampled_from(
+    [
+        "a",
+        "a  b",
+        "post-123",
+        "١٢x",
+        "𝟘𝟙z",
+        "navigation",
+        "article",
+        "articleBody",
+        "text",
+        "",
+        "\xa0",
+        "İD1",
+        "é&quot;",
+    ]
+)
+ATTRIBUTES = st.one_of(
+    st.builds(
+        '{}="{}"'.format, st.sampled_from(["class", "id", "CLASS", "role", "itemprop", "aria-hidden", "x:y"]), VALUES
+    ),
+    st.sampled_from(["hidden", "class", "id=''", "style", "aria-hidden=true", 'style="Display:\u2003NONE"', "=z"]),
+    st.sampled_from(['style="visibility: hidden"', 'style="display:\xa0;none"', 'type="application/ld+json"']),
+    st.sampled_from(['property="og:type" content="Article"', 'name="OG:type" property content="x"']),
+)
+PIECES = st.one_of(
+    st.builds("<{} {}>".format, TAGS | st.just("meta"), st.lists(ATTRIBUTES, max_size=3).map(" ".join)),
+    TAGS.map("</{}>".format),
+    st.sampled_from(
+        ["word ", "é日😀", "\ue000", "&#13;", "&#9;", "\0&#0;\ud800", "&nGt;", "<!-- c -->", "<?p i?>", "İ"]
+    ),
+    st.text(st.sampled_from(" \n\t\r\x0b\x0c\x1c\x85\xa0\u1680\u2003\u2028\u3000\u200bx"), max_size=4),
+)
+
+
+@built
+@settings(max_examples=250, deadline=None)
+@example(["<pre>", "\ta\r", "<br>", "\tb \r\n\n\t"])
+@example(["<a>", "x ", "<br>", "\ue000 ", "<hr>", "<a>", "y\r\n"])
+@given(st.lists(PIECES, max_size=40))
+def test_blocks_are_those_of_the_walk_in_python(soup: list[str]) -> None:
+    html = "".join(soup)
+    for found, expected in zip(astuple(blocks.parse(html)), astuple(without_c(blocks.parse, html)), strict=True):
+        assert np.array_equal(found, expected) if isinstance(found, np.ndarray) else found == expected
+
+
+@built
+def test_every_blank_and_every_digit_is_known() -> None:
+    characters = [chr(point) for point in range(1, 0x1F000) if not 0xD800 <= point < 0xE000 and chr(point) not in '&<"']
+    text = "".join(f"x{character}" for character in characters)
+    html = f'<p id="{text}">{text}<pre>{text}</pre><p class="x\0y">z'
+    found, expected = blocks.parse(html), without_c(blocks.parse, html)
+    assert found.texts == expected.texts
+    assert found.path_names == expected.path_names
+
+
+@built
+def test_a_page_with_more_in_it_than_its_length_tells() -> None:
+    html = "<pre>" + "\t" * 50_000 + "x</pre>" + f'<b class="{"c" * 3_000}">' * 2 + "<p>x" * 50 + "x<hr>" * 200
+    found, expected = blocks.parse(html), without_c(blocks.parse, html)
+    assert found.texts == expected.texts
+    assert found.path_names == expected.path_names
