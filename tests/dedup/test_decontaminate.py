@@ -14,11 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from llmdata.audit.folders import look_at
+from llmdata.audit.verify import verify
 from llmdata.cli.app import app
 from llmdata.dedup.decontaminate import Decontaminate, DecontaminateConfig
 from llmdata.dedup.words import Normal, Words
 from llmdata.document import Document, Rejection
+from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, InputError
+from llmdata.pipeline.clean import run_clean
+from llmdata.pipeline.recipe import CleanConfig
 from llmdata.storage.place import Place
 
 from .helpers import VOCABULARY, text_of
@@ -181,3 +186,31 @@ def test_the_report_names_document_set_item_and_span(tmp_path: Path, action: str
     done = CliRunner().invoke(app, ["dedup", str(source), "--out", str(out), "--method", "exact", "--rerun", "-w", "1"])
     assert done.exit_code == 0, done.output
     assert not (out / "contamination.jsonl").exists()
+
+
+@pytest.mark.parametrize("action", ["drop", "flag"])
+def test_the_report_is_whole_where_rejected_documents_are_not_kept(tmp_path: Path, sets: Path, action: str) -> None:
+    """Also of documents that are flagged here and rejected by a later stage."""
+    pages = [text_of(50, 5), f"Quiz! {QUESTION}", f"Quiz! {QUESTION}", text_of(50, 5)]
+    source = tmp_path / "pages.jsonl"
+    source.write_text("".join(json.dumps({"text": text, "id": str(n)}) + "\n" for n, text in enumerate(pages)))
+    reports, on_disk = [], {}
+    for rejected in ("full", "ids", "none"):
+        config = CleanConfig(
+            input=[str(source)],
+            stages=["decontaminate", "exact_dedup"],
+            rejected=rejected,
+            decontaminate={"sets": [str(sets)], "action": action},
+        )
+        out = Place.of(tmp_path / rejected)
+        funnel = run_clean(out, config, Session(1)).funnel
+        assert (funnel["in"], funnel["kept"]) == (4, 1 if action == "drop" else 2)
+        reports.append((tmp_path / rejected / "contamination.jsonl").read_text())
+        on_disk[rejected] = pq.read_table(tmp_path / rejected / "rejected").to_pylist()
+        assert verify(look_at(str(out)), Session(1)).problems == []
+    assert [json.loads(line)["id"] for line in sorted(reports[0].splitlines())] == ["1", "2"]
+    assert len(set(reports)) == 1
+    assert {row["id"] for row in on_disk["ids"]} == {row["id"] for row in on_disk["full"]}
+    assert [(row["id"], row["text"]) for row in on_disk["none"]] == (
+        [("1", ""), ("2", "")] if action == "drop" else [("2", "")]
+    )

@@ -17,8 +17,7 @@ STAGE = "decontaminate"
 def write_contamination(clean: Place) -> None:
     """Write `contamination.jsonl` into a finished clean folder.
 
-    One line a document: `id`, `url`, `action` (dropped or flagged), `set`, `item`, `runs`, `span`. With `rejected:
-    none` dropped documents are not on disk, and not in the report.
+    One line a document: `id`, `url`, `action` (dropped or flagged), `set`, `item`, `runs`, `span`.
     """
     with (clean / REPORT).writer() as stream:
         for row in _found(clean):

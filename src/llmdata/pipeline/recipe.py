@@ -104,7 +104,8 @@ class CleanConfig(Section):
     """Folders of documents that stay: after every stage (from extraction on: pages before it have no text), after every
     pass (cut where a dedup stands), or the last."""
     rejected: Literal["full", "ids", "none"] = "full"
-    """Rejected documents on disk: whole, without their text, or counted only."""
+    """Rejected documents on disk: whole, without their text, or counted only. Those that hold pieces of evaluation sets
+    are there in any case, at least without their text: `contamination.jsonl` is made of them."""
     language_folders: bool = False
     """Final documents in a folder a language, as `final/lang=en/part-00000.parquet`; those that have no language, or
     one that is no code as `en` or `zho_Hans`, in `lang=unknown`."""

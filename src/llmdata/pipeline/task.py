@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmdata.audit import contamination
 from llmdata.dedup.shuffle import Shuffle, Verdicts
 from llmdata.document import Document, Rejection, document_schema, rejection_schema, rejections_to_batch, to_batch
 from llmdata.engine import guard
@@ -150,9 +151,9 @@ class _Pending:
         if isinstance(outcome, Document):
             self._kept.append(outcome)
             self._characters += len(outcome.text)
-        elif self._mode != "none":
+        elif self._mode != "none" or contamination.STAGE in outcome.document.metadata:  # its report needs those
             outcome.document.payload = None
-            if self._mode == "ids":
+            if self._mode != "full":
                 outcome.document.text = ""
             self._rejected.append(outcome)
             self._characters += len(outcome.document.text)
