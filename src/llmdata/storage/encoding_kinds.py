@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from llmdata import native
 from llmdata.errors import ConfigError, InputError
 from llmdata.storage.encoding_names import END_OF_TEXT, resolve_pattern
+from llmdata.storage.long_words import LONG, WordTables, find_long, word_tables
 from llmdata.storage.ranks import byte_alphabet, dump_ranks, load_gigatoken
 
 if TYPE_CHECKING:
@@ -107,6 +109,8 @@ class BpeEncoding(Encoding):
     """Byte-level byte pairs, as OpenAI's: gigatoken for the bulk, tiktoken for single texts and as the truth."""
 
     kind = "bpe"
+    long_word = LONG
+    """Bytes from which words are encoded in C."""
 
     def __init__(self, ranks: dict[bytes, int], pattern: str, special_tokens: dict[str, int]) -> None:
         self.ranks, self.special_tokens = ranks, special_tokens
@@ -175,7 +179,22 @@ class BpeEncoding(Encoding):
     def _encode_bulk(self, text: bytes) -> Sequence[int] | Ids:
         if self.bulk is None or (not text.isascii() and re.search(_NEW, text.decode())):
             return self.encode(text.decode())
-        return self._ranks_of(self.bulk.encode(text))
+        parts, at = [], 0
+        for start, end in self._long_words(text):
+            parts += [self.bulk.encode(text[at:start]), self._tables.encode(text[start:end])]
+            at = end
+        parts.append(self.bulk.encode(text[at:]))
+        return self._ranks_of(np.concatenate(parts) if at else parts[0])
+
+    def _long_words(self, text: bytes) -> list[tuple[int, int]]:
+        """Where `text` has words that are left to C; nowhere if there is none."""
+        if len(text) < self.long_word or self.pattern_name is None or native.library() is None:
+            return []
+        return find_long(text, self.pattern_name, self.long_word)
+
+    @cached_property
+    def _tables(self) -> WordTables:
+        return word_tables(sorted(self.ranks, key=self.ranks.__getitem__), self.bulk.merges)
 
     def encode_arrow(self, texts: pa.LargeStringArray) -> tuple[Ids, Offsets]:
         if self.bulk is None:
@@ -187,6 +206,9 @@ class BpeEncoding(Encoding):
             return super().encode_arrow(texts)
         _, bounds, data = texts.buffers()
         starts = np.frombuffer(bounds, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        large = np.flatnonzero(np.diff(starts) >= self.long_word).tolist()
+        if any(self._long_words(texts[number].as_buffer().to_pybytes()) for number in large):
+            return super().encode_arrow(texts)
         raw = np.frombuffer(data or b"", np.uint8)
         characters = ak.contents.NumpyArray(raw, parameters={"__array__": "byte"})
         column = ak.contents.ListOffsetArray(

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from llmdata.storage.long_words import breaks
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PIECE = 4_000_000
 """Bytes of text that are encoded at once, about; a word is never cut."""
-_WINDOW = 1 << 16
-"""Bytes in which a break is looked for; if there is none, the piece is one longer."""
-
-_BREAK = re.compile(r"\S(?:(?= )|\n(?=[^\s/]))")
-r"""Where each of our patterns ends a word whatever comes before and after: before a blank that follows no blank, and
-after a line feed between two other characters.
-
-A blank is the first character of a word or within a run of blanks, and no run begins before it. A line feed is a word
-by itself or ends one of signs, which o200k goes on with `/`. What lies to the left keeps its words, as the patterns
-look ahead from a run of blanks alone, and behind it there still is the character before the break; what lies to the
-right does, as they never look back.
-"""
 
 
 def cut_long(texts: pa.LargeStringArray, size: int = PIECE) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64]]:
@@ -41,23 +30,11 @@ def cut_long(texts: pa.LargeStringArray, size: int = PIECE) -> tuple[pa.LargeStr
     starts: list[int] = []
     owners: list[int] = []
     for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
-        found = [start, *_breaks(raw, start, end, size)]
+        found = [start, *breaks(raw, start, end, size)]
         starts += found
         owners += [number] * len(found)
     offsets = pa.py_buffer(np.array([*starts, int(bounds[-1])], np.int64))
     return pa.LargeStringArray.from_buffers(len(starts), offsets, data), np.array(owners)
-
-
-def _breaks(raw: memoryview, start: int, end: int, size: int) -> Iterator[int]:
-    """Where to cut the text raw[start:end], once every `size` bytes if there is a break soon."""
-    for target in range(start + size, end, size):
-        window = bytes(raw[target : min(target + min(_WINDOW, size), end)])
-        whole = window.lstrip(_INSIDE)  # of a character that began before it
-        if found := _BREAK.search(text := whole.decode("utf-8", "ignore")):
-            yield target + len(window) - len(whole) + len(text[: found.end()].encode())
-
-
-_INSIDE = bytes(range(0x80, 0xC0))
 
 
 def batches_of(pieces: pa.LargeStringArray, size: int = PIECE) -> Iterator[slice]:
