@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,10 @@ def breaks(raw: memoryview, start: int, end: int, size: int) -> Iterator[int]:
 
 
 def find_long(text: bytes, pattern: str, long: int = LONG) -> list[tuple[int, int]]:
-    """Where the words of `text` are, by the pattern of `PATTERNS` with that name, that have `long` bytes or more."""
+    """Where the words of `text` are, by the pattern of `PATTERNS` with that name, that have `long` bytes or more.
+
+    None are looked for where characters are too new to be told letters or signs by all libraries alike.
+    """
     import regex  # type: ignore[import-untyped]
 
     step = max(1, long // 4)
@@ -56,8 +60,10 @@ def find_long(text: bytes, pattern: str, long: int = LONG) -> list[tuple[int, in
     for start, end in itertools.pairwise(edges):
         if end - start < long:
             continue
-        at = start
-        for word in regex.finditer(PATTERNS[pattern], text[start:end].decode()):
+        at, part = start, text[start:end].decode()
+        if any(unicodedata.category(character) == "Cn" for character in set(part)):
+            continue
+        for word in regex.finditer(PATTERNS[pattern], part):
             size = len(word[0].encode())
             if size >= long:
                 found.append((at, at + size))
