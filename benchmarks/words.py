@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llmdata.text import split_words
+from llmdata.words import split_words
 
 GOLD = {
     "Chinese": """我们 昨天 在 北京 大学 参加 了 会议|他 喜欢 看 书 和 听 音乐|今天 的 天气 非常 好|老师 给 学生 上课

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmdata import native
 from llmdata.clean.gopher_repetition import GopherRepetition, GopherRepetitionConfig
 from llmdata.document import Document, Rejection
-from llmdata.text import split_words
+from llmdata.words import split_words
 
 RULES = list(GopherRepetitionConfig.model_fields)
 
@@ -128,3 +129,20 @@ def test_n_grams_agree_with_a_plain_reading(words, times, others):
     text = " ".join([*unlike[: others // 2], *words * times, *unlike[others // 2 :], *words])
     n_gram_rules = [rule for rule in RULES if rule.endswith("_gram")]
     assert reason(text, **only(*n_gram_rules)) == plain_reading(text)
+
+
+@given(
+    st.lists(st.sampled_from("a b cc ddd e, f".split()), max_size=120),
+    st.sampled_from([1, 3, 40]),
+    st.sets(st.sampled_from(RULES[4:])),
+)
+def test_n_grams_in_c_are_those_of_numpy(words: list[str], distance: int, off: set[str]) -> None:
+    text = " ".join(word if at % distance else f"{word} x{at}" for at, word in enumerate(words))
+    config = GopherRepetitionConfig(**{rule: None for rule in RULES if rule in off or rule not in RULES[4:]})
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for _ in range(2):
+            outcome = GopherRepetition(config)(Document(text=text))
+            found.append((outcome.reason, outcome.detail) if isinstance(outcome, Rejection) else None)
+            patch.setattr(native, "function", lambda *_: None)
+    assert found[0] == found[1]

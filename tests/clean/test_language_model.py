@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import struct
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmdata import native
+from llmdata import pieces as pieces_module
 from llmdata import text as text_module
 from llmdata.clean import language_model
 from llmdata.clean.fasttext import load_model, one_line
@@ -78,19 +81,56 @@ def test_sentences_of_all_languages() -> None:
         agree(line.split("\t")[-1], bundled_model())
 
 
-def test_what_was_read_before_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "NumPy"])
+def test_what_was_read_before_changes_nothing(in_c: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not in_c:
+        monkeypatch.setattr(native, "function", lambda *_: None)
     texts = [text * 3 for text in ODD]
     model = read_model(Path(bundled_model()).read_bytes())
     classifier = Classifier(model)
     expected = [classifier(TextView(text)) for text in texts]
     assert [classifier(TextView(text)) for text in reversed(texts)] == expected[::-1]
-    monkeypatch.setattr(text_module, "_MOST_CACHED", 1000)
+    monkeypatch.setattr(pieces_module, "_MOST_KEPT", 1000)
     assert [classifier(TextView(text)) for text in texts] == expected
-    monkeypatch.setattr(text_module, "_MOST_TOGETHER", 64)
+    monkeypatch.setattr(text_module, "MOST_TOGETHER", 64)
     monkeypatch.setattr(language_model, "_BATCH", 32)
     assert [Classifier(model)(TextView(text)) for text in texts if len(text) < 10_000] == [
         found for text, found in zip(texts, expected, strict=True) if len(text) < 10_000
     ]
+
+
+@given(st.lists(st.text(st.sampled_from("ab é€𝄞日\0<_\ud800"), max_size=60), max_size=5), st.sampled_from(ODD))
+def test_sums_in_c_are_those_of_numpy(texts: list[str], odd: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "function", lambda *_: None)
+        plain = _plain()
+    classifier = load_classifier(bundled_model(), "test")
+    assert classifier
+    for text in (*texts, odd[:5000]):
+        assert classifier(TextView(text)) == plain(TextView(text))
+
+
+@cache
+def _plain() -> Classifier:
+    return Classifier(read_model(Path(bundled_model()).read_bytes()))
+
+
+@pytest.mark.parametrize("bad", [(37, 0), (-1, 0), (0, 8), (0, -1)], ids=["bucket", "below 0", "row", "row below 0"])
+def test_a_pruned_model_that_names_what_it_has_not_is_none(bad: tuple[int, int], tmp_path: Path) -> None:
+    whole = Path(write_model(tmp_path / "model.bin", loss=1, n=(2, 4), labels=3)).read_bytes()
+    dim, rows = 5, len(WORDS) + 37
+    size = struct.pack("<?qq", False, rows, dim)
+    head, matrices = whole.split(size, 1)
+    head = head.replace(struct.pack("<qq", 1000, -1), struct.pack("<qq", 1000, 1))
+    fewer = len(WORDS) + 8
+    matrices = matrices[: 4 * dim * fewer] + matrices[4 * dim * rows :]
+
+    def pruned(bucket: int, row: int) -> bytes:
+        return head + struct.pack("<ii?qq", bucket, row, False, fewer, dim) + matrices
+
+    assert read_model(pruned(36, 7)).rows.shape == (fewer, dim)
+    with pytest.raises(BadModelFile, match="rows that it has not"):
+        read_model(pruned(*bad))
 
 
 WORDS = ["the", "and", "haus", "très", "日本", "a", "</s>", "longer-word"]

@@ -77,8 +77,17 @@ def _read(file: _Reader) -> ModelFile:
     output = file.quantised() if quantised and quantised_too else file.matrix()
     if rows.shape[1:] != (dim,) or output.shape[1:] != (dim,):
         raise BadModelFile("its matrices have not the dimension that its head tells")
+    if max_n > 0:
+        places = rows.shape[0] - len(words)
+        inside = buckets <= places if kept is None else _all_below(kept, (buckets, places))
+        if buckets < 1 or not inside:
+            raise BadModelFile("it names rows that it has not")
     counts = [count for _, count, kind in entries if kind == _LABEL]
     return ModelFile(_LOSSES[loss], word_n_grams, buckets, min_n, max_n, words, labels, counts, kept, rows, output)
+
+
+def _all_below(pairs: npt.NDArray[np.int32], limits: tuple[int, int]) -> bool:
+    return bool(((pairs >= 0) & (pairs < limits)).all())
 
 
 class _Reader:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
-from llmdata.text import SENTENCE_END
+from llmdata.words import SENTENCE_END
 
 
 class FinewebConfig(Section):

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
-from llmdata.text import LETTERS, PUNCTUATION_ONLY, Tokens, hash_of
+from llmdata.pieces import Tokens
+from llmdata.words import LETTERS, PUNCTUATION_ONLY, hash_of
 
 
 class GopherQualityConfig(Section):

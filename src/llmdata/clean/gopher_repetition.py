@@ -6,10 +6,13 @@ that NumPy does the counting.
 
 from __future__ import annotations
 
+import math
+import os
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from llmdata import native
 from llmdata.config import Section
 from llmdata.document import Document, Rejection
 from llmdata.text import TextView
@@ -72,6 +75,15 @@ class GopherRepetition:
             default=1.0,
         )
 
+        self._find = native.function("repetition_n_grams", "uint64[] int64[] int int float64[] int uint64[] int64[]")
+        if self._find:
+            import numpy as np
+
+            limits = [limit for rule, limit in self._limits.items() if rule.endswith("_gram")]
+            self._n_gram_limits = np.array(
+                [*[math.inf if limit is None else limit for limit in limits], self._least_duplicate_limit]
+            )
+
     def __call__(self, doc: Document) -> Document | Rejection:
         text = doc.text
         if not text:
@@ -99,6 +111,15 @@ class GopherRepetition:
         words = view.tokens.hashes
         if len(words) < 2:
             return None
+        if self._find and len(words) < 1 << 31:
+            found = np.zeros(1, np.int64)
+            odd = int.from_bytes(os.urandom(7), "little") | 1
+            scratch = np.empty(6 * len(words) + 1, np.uint64)
+            n = self._find(
+                words, view.tokens.lengths, len(words), len(doc.text), self._n_gram_limits, odd, scratch, found
+            )
+            rule = f"top_{n}_gram" if n <= 4 else f"duplicate_{n}_gram"
+            return self._above(doc, rule, int(found[0]) / len(doc.text)) if n else None
         # ends[i] is the number of characters of the words before word i
         ends = np.zeros(len(words) + 1, np.int64)
         np.cumsum(view.tokens.lengths, out=ends[1:])

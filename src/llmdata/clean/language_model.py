@@ -13,10 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmdata import native
 from llmdata.clean.fasttext import LABEL
 from llmdata.clean.fasttext_file import BadModelFile, ModelFile, read_model
 from llmdata.errors import ConfigError
-from llmdata.text import TextView, pieces
+from llmdata.pieces import pieces
+from llmdata.text import TextView
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +60,7 @@ class Classifier:
         self._labels = [label.decode("utf-8", "replace") for label in model.labels]
         self._not_words = frozenset(model.labels)
         self._row_of_word = {word: row for row, word in enumerate(model.words)}
-        self._units = np.rint(model.rows * np.float32(_UNIT)).astype(np.int32)
+        self._units = np.ascontiguousarray(np.rint(model.rows * np.float32(_UNIT)), np.int32)
         self._min_n, self._max_n, self._buckets = model.min_n, model.max_n, np.uint32(max(1, model.buckets))
         if model.kept is None:
             self._row_of_bucket = np.arange(model.buckets, dtype=np.int32) + np.int32(len(model.words))
@@ -68,6 +70,10 @@ class Classifier:
         self._width = model.rows.shape[1] + 1
         self._sums = np.zeros((0, self._width), np.int64)  # by the numbers of pieces, of which there are `_count`
         self._generation, self._count = 0, 0
+        self._add = native.function("language_add", "int64[] int int64[] int int64[]")
+        self._add_n_grams = native.function(
+            "language_n_grams", "bytes int64[] int int int int32[] int int32[] int int64[]"
+        )
         self._end = self._own_rows([_END])[0]
 
     def __call__(self, view: TextView) -> tuple[str, float]:
@@ -82,7 +88,11 @@ class Classifier:
         # The library cuts words at ASCII white space, as pieces are cut, and at NUL.
         for numbers in (view if "\0" not in view.text else TextView(view.text.replace("\0", " "))).numbers():
             end = np.flatnonzero(numbers == pieces().number_of(_END)) if has_end else numbers[:0]
-            total += self._kept().take(numbers[: end[0]] if len(end) else numbers, 0).sum(axis=0)
+            numbers = numbers[: end[0]] if len(end) else numbers
+            if self._add:
+                self._add(self._kept(), self._width, numbers, len(numbers), total)
+            else:
+                total += self._kept().take(numbers, 0).sum(axis=0)
             if len(end):
                 break
         if not total[-1]:
@@ -103,7 +113,7 @@ class Classifier:
 
         if self._generation != pieces().generation:
             self._generation, self._count = pieces().generation, 0
-        new = pieces().all[self._count :]
+        new = pieces().since(self._count)
         if new:
             if self._count + len(new) > len(self._sums):
                 longer = np.zeros((2 * (self._count + len(new)), self._width), np.int64)
@@ -115,12 +125,19 @@ class Classifier:
 
     def _sums_of(self, words: list[bytes]) -> npt.NDArray[np.int64]:
         """For each word the sum of its row and those of its n-grams, and last how many rows that are."""
+        import numpy as np
+
         found = self._own_rows(words)
         if self._max_n <= 0:
             return found
         framed = [b"<%b>" % word for word in words]
         for number in self._labels_among(words):
             framed[number] = b""
+        if self._add_n_grams:
+            ends = np.cumsum([*map(len, framed)])
+            rows = self._row_of_bucket, int(self._buckets), self._units, self._width - 1
+            self._add_n_grams(b"".join(framed), ends, len(framed), self._min_n, self._max_n, *rows, found)
+            return found
         if sum(map(len, framed)) <= _BATCH:
             return found + self._n_grams(framed)
         first, size = 0, 0

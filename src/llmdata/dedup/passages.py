@@ -23,7 +23,8 @@ from llmdata.dedup.shuffle import DUPLICATE, Verdicts, earlier_drops
 from llmdata.dedup.words import mix, shingles
 from llmdata.document import Document, Rejection
 from llmdata.storage.place import Place
-from llmdata.text import SENTENCE_END, count_sentences
+from llmdata.text import count_sentences
+from llmdata.words import SENTENCE_END
 
 if TYPE_CHECKING:
     import pyarrow as pa
