@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmdata import native
-from llmdata.clean.extractor import blocks
+from llmdata.clean.extractor import blocks, model
 
 built = pytest.mark.skipif(native.library() is None, reason="no C library was built")
 
@@ -89,3 +89,25 @@ def test_a_page_with_more_in_it_than_its_length_tells() -> None:
     found, expected = blocks.parse(html), without_c(blocks.parse, html)
     assert found.texts == expected.texts
     assert found.path_names == expected.path_names
+
+
+@built
+@given(st.integers(1, 5), st.integers(1, 8), st.integers(1, 150), st.integers(0, 99))
+def test_trees_answer_as_those_in_numpy(n_trees: int, depth: int, rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    trees = model.Trees(
+        features=rng.integers(0, 3, n_trees * depth).astype(np.int32),
+        borders=rng.normal(size=n_trees * depth).astype(np.float32),
+        leaves=rng.integers(-90_000, 90_000, (n_trees, 1 << depth)).astype(np.int32),
+        bias=-1_000,
+    )
+    columns = rng.normal(size=(3, rows)).astype(np.float32)
+    columns[0, ::3] = [np.nan, np.inf, 0.0][seed % 3]
+    assert (trees.predict(columns) == without_c(trees.predict, columns)).all()
+
+
+@built
+def test_trees_ask_about_no_feature_that_is_not_there() -> None:
+    trees = model.shipped().first
+    with pytest.raises(IndexError, match="more than the 2 features"):
+        trees.predict(np.zeros((2, 9), np.float32))

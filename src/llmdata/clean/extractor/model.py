@@ -1,8 +1,9 @@
-"""Boosted oblivious trees in NumPy.
+"""Boosted oblivious trees.
 
 Oblivious trees (CatBoost's) ask the same question of every row at the same depth, so a tree of depth 6 is six
 comparisons of whole columns and one look-up in a table of 64 leaves: 300 blocks through 200 trees take half a
-millisecond, and no training library is needed. Leaves are integers, so the sum does not depend on its order.
+millisecond in NumPy, less in C, and no training library is needed. Leaves are integers, so the sum does not depend on
+its order.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+
+from llmdata import native
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +45,12 @@ class Trees:
 
         n_trees, n_leaves = self.leaves.shape
         depth = n_leaves.bit_length() - 1
+        if native_sum := native.function("trees_sum", "float32[] int int32[] float32[] int32[] int int int32[]"):
+            if self.features.view(np.uint32).max() >= len(columns):
+                raise IndexError(f"trees that ask about more than the {len(columns)} features at hand")
+            sums = np.full(columns.shape[1], self.bias, np.int32)
+            native_sum(np.ascontiguousarray(columns), columns.shape[1], self.features, self.borders, self.leaves, n_trees, depth, sums)
+            return _probability(sums)
         out = np.empty(columns.shape[1])
         flat = self.leaves.ravel()
         base = (np.arange(n_trees, dtype=np.intp) * n_leaves)[:, None]
