@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.attention.flex_attention import BlockMask
 
+from llmdata.errors import LlmdataError
 from llmdata.train.config import PRESETS, ModelConfig, RopeScaling
 from llmdata.train.model import Decoder, block_mask, cross_entropy, rope_table
+from llmdata.train.optim import Flat
 from llmdata.train.replicas import Replicas
 
 PUBLISHED = {
@@ -137,27 +141,42 @@ def test_logits_do_not_bound_the_batch() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kB"
 
 
-def test_threads_with_a_share_of_the_batch_each_make_the_same_gradient() -> None:
-    ids = torch.randint(0, 300, (5, 33))
+def test_processes_with_a_share_of_the_batch_each_make_the_same_gradient() -> None:
+    batches = torch.randint(0, 300, (2, 5, 33))
+    found = []
+    for threads in (1, 3):
+        torch.manual_seed(1)
+        model = made(LLAMA).train()
+
+        def add(part: Decoder, share: torch.Tensor) -> torch.Tensor:
+            hidden = part(share[:, :-1]).flatten(0, 1)
+            loss = cross_entropy(hidden, part.head_weight, share[:, 1:].flatten()) * (len(share) / 5)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+
+        layout = Flat(model, muon=False)
+        replicas = Replicas(model, layout.gradient, threads, sequences=5, add=add)
+        for batch in batches:
+            layout.clear()
+            loss = replicas.add_gradient(batch)
+            layout.values.add_(layout.gradient, alpha=-0.1)  # all of them see what one changes
+        replicas.close()
+        found.append((loss, layout.gradient.clone()))
+    torch.set_num_threads(1)
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_process_with_a_share_that_is_killed_is_told_of() -> None:
     model = made(LLAMA).train()
 
     def add(part: Decoder, share: torch.Tensor) -> torch.Tensor:
-        hidden = part(share[:, :-1]).flatten(0, 1)
-        loss = cross_entropy(hidden, part.head_weight, share[:, 1:].flatten()) * (len(share) / len(ids))
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        if share[0, 0] == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros(())
 
-    found = []
-    for threads in (1, 3):
-        gradient = torch.zeros(sum(p.numel() for p in model.parameters()))
-        start = 0
-        for parameter in model.parameters():
-            parameter.grad = gradient[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
-        loss = Replicas(model, gradient, threads, sequences=5).add_gradient(ids, add)
-        found.append((loss, gradient))
-    torch.set_num_threads(1)
-    torch.testing.assert_close(found[0], found[1])
+    replicas = Replicas(model, Flat(model, muon=False).gradient, 2, sequences=2, add=add)
+    with pytest.raises(LlmdataError, match="ended \\(SIGKILL\\)"):
+        replicas.add_gradient(torch.tensor([[0, 0], [7, 7]]))
 
 
 def test_tied_embedding_gathers_both_gradients() -> None:

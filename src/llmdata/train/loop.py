@@ -109,8 +109,8 @@ class Trainer:
                 self.model.flexible = self.device.type == "cuda"  # on a CPU it has no backward pass
             self.forward = cast(Network, torch.compile(self.model, dynamic=False))
         elif isinstance(self.layout, Flat) and self.device.type == "cpu" and threads > 1 and not shape.dropout:
-            # With dropout, the threads would draw from one generator in whatever order they come.
-            self.replicas = Replicas(self.model, self.layout.gradient, threads, self.share)
+            # Dropout draws from the generator of one process.
+            self.replicas = Replicas(self.model, self.layout.gradient, threads, self.share, self._add_gradient)
         self.eot = index.eot if config.data.mask_documents else None
 
         self.step = 0
@@ -143,6 +143,8 @@ class Trainer:
                     self.writer.close()
                 for tracker in self.trackers:
                     tracker.close()
+                if self.replicas is not None:
+                    self.replicas.close()
         return self.ranks.on_first(self._finish)
 
     # -- the loop
@@ -208,7 +210,7 @@ class Trainer:
         self.model.train()
         if self.replicas is None:
             return self._add_gradient(self.forward, tokens)
-        return self.replicas.add_gradient(tokens, self._add_gradient)
+        return self.replicas.add_gradient(tokens)
 
     def _add_gradient(self, model: Network, tokens: Tensor) -> Tensor:
         """Add the gradient of these sequences of the batch, one micro-batch after the other."""

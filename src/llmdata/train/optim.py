@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from llmdata.train.config import OptimConfig
 from llmdata.train.parallel import ALONE, Ranks
+from llmdata.train.replicas import shared_zeros
 
 ALIGNMENT = 64  # elements: every parameter starts on a cache line, and where kernels with wide loads want it
 GROUPS = ("decayed", "plain", "muon")
@@ -83,8 +84,9 @@ class Flat:
         ordered = [parameter for group in groups.values() for parameter in group]
         device = ordered[0].device
         size = sum(map(room, ordered))
-        self.values = torch.zeros(size, device=device)
-        self.gradient = torch.zeros(size, device=device)
+        self.values, self.gradient = (
+            shared_zeros(size) if device.type == "cpu" else torch.zeros(size, device=device) for _ in range(2)
+        )
         self.pieces: dict[str, list[nn.Parameter]] = {}
         self._muon = groups["muon"]
         end = 0
