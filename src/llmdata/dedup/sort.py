@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from llmdata.errors import LlmdataError, StoppedEarly
-from llmdata.storage.place import Place
+from llmdata.storage.place import Place, disk_full_is_resumable
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,25 +64,27 @@ class Sorter:
         name = f"rows_{next(self._numbers)}"
         source = _Source(itertools.chain(held, batches))
         del held
-        with source.errors(), self._database.cursor() as cursor:
+        with source.errors(self._spill), self._database.cursor() as cursor:
             cursor.execute("SET enable_progress_bar = false")  # it would write to stdout
             cursor.register(name, pa.RecordBatchReader.from_batches(schema, source))
             yield from cursor.sql(f"SELECT * FROM {name} ORDER BY {keys}").to_arrow_reader(rows)
 
     @cached_property
+    def _spill(self) -> str:
+        local = self._folder.fs is None
+        parent = self._folder.mkdir().path if local else tempfile.gettempdir()
+        with disk_full_is_resumable(parent):
+            folder = tempfile.TemporaryDirectory(prefix=SPILL, dir=parent, ignore_cleanup_errors=True)
+        return self._stack.enter_context(folder)
+
+    @cached_property
     def _database(self) -> duckdb.DuckDBPyConnection:
         import duckdb
 
-        parent = None
-        if self._folder.fs is None:
-            parent = self._folder.mkdir().path
-        spill = self._stack.enter_context(
-            tempfile.TemporaryDirectory(prefix=SPILL, dir=parent, ignore_cleanup_errors=True)
-        )
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{self._memory // 1000}KB",
             "threads": max(1, min(self._threads, self._memory // THREAD)),
-            "temp_directory": spill,
+            "temp_directory": self._spill,
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -122,8 +124,8 @@ class _Source:
             raise
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Give errors their true name, and say what to do."""
+    def errors(self, spill: str) -> Iterator[None]:
+        """Give errors their true name, and say what to do; `spill` is where it sorts what does not fit into memory."""
         import duckdb
 
         try:
@@ -131,11 +133,16 @@ class _Source:
         except duckdb.Error as error:
             if self._error is not None:
                 raise self._error from None
-            # DuckDB calls it memory too when the disk for spilled runs is full.
-            if isinstance(error, duckdb.OutOfMemoryException) or "No space left" in str(error):
+            said = str(error).splitlines()[0]
+            again = "and run the same command again: finished steps are kept."
+            # DuckDB calls it memory too when it may put no more into the folder for what does not fit.
+            if "No space left" in said or "Disk quota" in said or "offload" in said:
                 raise StoppedEarly(
-                    f"Sorting ran out of memory, or of disk for what does not fit: {str(error).splitlines()[0]} Give "
-                    "more memory (clean.STAGE.memory, --memory) or make room, and run the same command again: finished "
-                    "steps are kept."
+                    f"{spill}: the disk is full; keys that do not fit into memory are sorted there ({said}). Make room "
+                    f"{again}"
+                ) from None
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise StoppedEarly(
+                    f"Sorting keys ran out of memory: {said} Give more (clean.STAGE.memory, --memory) {again}"
                 ) from None
             raise LlmdataError(f"sorting keys: {error}") from None
