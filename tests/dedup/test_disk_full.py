@@ -69,7 +69,7 @@ def test_it_goes_on_where_the_disk_was_full(
             assert "the disk is full" in str(stopped)
             assert "the same command again" in str(stopped)
             stops, size = stops + 1, size + 12
-    assert stops > 1
+    assert stops
     for part in (whole / "drops").children():
         assert (out / "drops" / part.name).read_bytes() == part.read_bytes()
     assert sorted(place.name for place in out.children()) == [".llmdata", "drops"]
