@@ -12,6 +12,7 @@ import rustbpe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmdata import native
 from llmdata.storage.encoding_names import PATTERNS
 from llmdata.tokenizer.lookahead import MARK, counting_pattern, mark
 from tests.tokenizer.corpus import texts
@@ -43,6 +44,25 @@ def test_the_same_words(name: str) -> None:
         # A letter of one byte may be found: it has no pair either.
         assert longer(found) == longer(expected)
         assert all(word.isalpha() for word in found if len(word.encode()) == 1)
+
+    check()
+
+
+@pytest.mark.skipif(native.library() is None, reason="no C library was built")
+@pytest.mark.parametrize("name", PATTERNS)
+def test_c_and_numpy_mark_alike(name: str) -> None:
+    part = st.sampled_from(
+        [*BLANKS, *BLANKS, *OTHERS, "a" * 20_000, "é" * 9_000, "中\u3000" * 9_000, "1" * 17_000, "ﾐ "]
+    )
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.lists(st.lists(part, max_size=12).map("".join), max_size=4), st.integers(1, 30_000))
+    def check(group: list[str], size: int) -> None:
+        column = pa.array(["  skipped  ", *group], pa.large_string())[1:]
+        found = mark(column, name, size)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "function", lambda *_: None)
+            assert mark(column, name, size) == found
 
     check()
 

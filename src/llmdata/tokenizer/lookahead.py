@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from llmdata import native
 from llmdata.storage.encoding_names import PATTERNS
 from llmdata.tokenizer.source import buffers_of
 
@@ -83,8 +84,27 @@ def mark(texts: pa.LargeStringArray, name: str, size: int) -> list[str]:
     however long or short the documents are; all but words of over 16 kB, which `long_words` cuts.
     """
     bounds, raw = buffers_of(texts)
+    in_c = native.function("mark_blanks", "uint8[] int64[] int int64[] int int int uint8[] int64[]")
+    if in_c is None:
+        return _in_strings(*_marked(raw, bounds, name == "gpt2", size))
+    inside = long_words(raw) if _may_have_long_words(raw) else np.empty(0, np.int64)
+    marked = np.empty(4 * len(raw), np.uint8)
+    cuts = np.empty(len(marked) // size + 3, np.int64)
+    ends = np.ascontiguousarray(bounds[1:])
+    count = in_c(raw, ends, len(ends), inside, len(inside), name == "gpt2", size, marked, cuts)
+    return _in_strings(marked[: cuts[count]], cuts[:count])
+
+
+def _in_strings(marked: npt.NDArray[np.uint8], cuts: npt.NDArray[np.int64]) -> list[str]:
+    return [str(part.data, "utf-8") for part in np.split(marked, cuts) if len(part)]
+
+
+def _marked(
+    raw: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], lines: bool, size: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """What `mark_blanks` in C does: texts with marks, and where to cut that into strings."""
     kinds = _kinds_of(raw)
-    cuts = _cuts(raw, kinds, bounds, lines=name == "gpt2")
+    cuts = _cuts(raw, kinds, bounds, lines)
     between = np.unique(bounds[(bounds > 0) & (bounds < len(raw))])
     cuts = np.insert(cuts, np.searchsorted(cuts, between), between)
     if len(inside := long_words(raw, kinds)):
@@ -97,8 +117,14 @@ def mark(texts: pa.LargeStringArray, name: str, size: int) -> list[str]:
         text[places + offset] = False
     marked[text] = raw
     ends = np.unique(np.searchsorted(places, np.arange(size, len(marked), size)))
-    parts = np.split(marked, places[ends[ends < len(places)]])
-    return [str(part.data, "utf-8") for part in parts if len(part)]
+    return marked, places[ends[ends < len(places)]]
+
+
+def _may_have_long_words(raw: npt.NDArray[np.uint8]) -> bool:
+    """Whether somewhere in half of a long word's length there is neither a blank nor a line feed."""
+    text, half = raw.tobytes(), _BLOCK * _BLOCKS // 2
+    starts = range(0, len(text) - half + 1, half)
+    return not all(text.find(b" ", at, at + half) >= 0 or text.find(b"\n", at, at + half) >= 0 for at in starts)
 
 
 def long_words(raw: npt.NDArray[np.uint8], kinds: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.int64]:
