@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, pairwise
@@ -54,14 +55,14 @@ class Pieces:
         import numpy as np
 
         self.generation = 0
-        self._number = native.function("pieces_number", "bytes int int uint64[] int uint8[] int64[] int64[] int64[]")
+        self._number = _number_in_c()
         self._gather = native.function(
             "pieces_tokens", "int64[] int int64[] int64[] uint64[] int64[] uint8[] uint64[] int64[] uint8[]"
         )
         self._cut_in_c = native.function(
             "words_cut",
-            "int64[] int uint8[] int64[] uint16[] uint8[] int bytes int64[] int64[] uint64[] int64[] uint8[] int64[]"
-            " int64[]",
+            "int64[] int uint8[] int64[] uint16[] uint8[] int bytes int64[] int64[] uint64[] int64[] uint8[] int"
+            " int64[] int64[] int64[]",
         )
         # Which slot a piece gets is chance, lest pages have pieces made to crowd the table. Nothing else goes by it.
         self._seed = int.from_bytes(os.urandom(7), "little")
@@ -77,7 +78,7 @@ class Pieces:
         self._count = np.zeros(1, np.int64)
         self._known: dict[bytes, int] = {}  # where there is no C
         self._table = np.zeros(2 * _SLOTS if self._number else 0, np.uint64)
-        self._bytes, self._ends = np.zeros(0, np.uint8), np.zeros(1, np.int64)
+        self.data, self.ends = np.zeros(0, np.uint8), np.zeros(1, np.int64)
         self._first, self._counts = np.zeros((2, 0), np.int64)  # where a piece's tokens stand below; -1: not yet cut
         self._used = np.zeros(1, np.int64)
         self._hashes, self._lengths, self._kinds = np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.uint8)
@@ -87,13 +88,13 @@ class Pieces:
 
     def since(self, first: int) -> list[bytes]:
         """The pieces from number `first` on."""
-        bounds = self._ends[first : len(self) + 1].tolist()
-        data = self._bytes[bounds[0] : bounds[-1]].tobytes()
+        bounds = self.ends[first : len(self) + 1].tolist()
+        data = self.data[bounds[0] : bounds[-1]].tobytes()
         return [data[start - bounds[0] : end - bounds[0]] for start, end in pairwise(bounds)]
 
     def numbers(self, data: bytes) -> Numbers:
         """The numbers of the pieces of `data`."""
-        if int(self._ends[len(self)]) + _PER_PIECE * len(self) > _MOST_KEPT:
+        if int(self.ends[len(self)]) + _PER_PIECE * len(self) > _MOST_KEPT:
             self._begin()
         return self._numbers(data)
 
@@ -105,18 +106,18 @@ class Pieces:
         import numpy as np
 
         count, most = len(self), len(data) // 2 + 1
-        self._bytes = _longer(self._bytes, int(self._ends[count]) + len(data))
-        self._ends = _longer(self._ends, count + 1 + most)
+        self.data = _longer(self.data, int(self.ends[count]) + len(data))
+        self.ends = _longer(self.ends, count + 1 + most)
         if self._number:
             found = np.empty(most, np.int64)
-            table = self._table, _SLOTS, self._bytes, self._ends, self._count
+            table = self._table, _SLOTS, self.data, self.ends, self._count
             return found[: self._number(data, len(data), self._seed, *table, found)]
         pieces = data.split()
         new = [piece for piece in dict.fromkeys(pieces) if piece not in self._known]
         self._known.update(zip(new, range(count, count + len(new)), strict=True))
-        ends = self._ends[count] + np.cumsum([0, *map(len, new)])
-        self._bytes[ends[0] : ends[-1]] = np.frombuffer(b"".join(new), np.uint8)
-        self._ends[count : count + len(ends)] = ends
+        ends = self.ends[count] + np.cumsum([0, *map(len, new)])
+        self.data[ends[0] : ends[-1]] = np.frombuffer(b"".join(new), np.uint8)
+        self.ends[count : count + len(ends)] = ends
         self._count += len(new)
         return np.fromiter(map(self._known.__getitem__, pieces), np.int64, len(pieces))
 
@@ -128,9 +129,7 @@ class Pieces:
         if before < len(self):
             self._first, self._counts = _longer(self._first, len(self)), _longer(self._counts, len(self))
             self._first[before:] = -1
-        unknown = numbers[self._first.take(numbers) < 0]
-        if len(unknown):
-            self._cut(np.unique(unknown))
+        self._cut(numbers)
         counts = self._counts.take(numbers)
         count = int(counts.sum())
         kept = self._hashes, self._lengths, self._kinds
@@ -144,17 +143,31 @@ class Pieces:
         return Tokens(self._hashes.take(places), self._lengths.take(places), self._kinds.take(places))
 
     def _cut(self, numbers: Numbers) -> None:
+        """Cut those that were not yet."""
         import numpy as np
 
         if self._cut_in_c:
-            sizes = self._ends[numbers + 1] - self._ends[numbers]
-            self._make_room(int(np.minimum(sizes, _LONGEST_IN_C).sum()))
-            left = np.empty(len(numbers), np.int64)
+            left, done = np.empty(len(numbers), np.int64), np.zeros(1, np.int64)
             rules = self._classes, exceptions().view(np.uint8), len(exceptions()), UNITS
-            columns = self._first, self._counts, self._hashes, self._lengths, self._kinds, self._used
-            count = self._cut_in_c(numbers, len(numbers), self._bytes, self._ends, *rules, *columns, left)
-            numbers = left[:count]
-        pieces = [self._bytes[self._ends[n] : self._ends[n + 1]].tobytes() for n in numbers.tolist()]
+            found = 0
+            while True:
+                columns = self._first, self._counts, self._hashes, self._lengths, self._kinds, len(self._kinds)
+                found += self._cut_in_c(
+                    numbers, len(numbers), self.data, self.ends, *rules, *columns, self._used, left[found:], done
+                )
+                if done[0] == len(numbers):
+                    break
+                self._make_room(_LONGEST_IN_C)
+            numbers = left[:found]
+        else:
+            numbers = np.unique(numbers[self._first.take(numbers) < 0])
+        if len(numbers):
+            self._cut_by_rules(numbers)
+
+    def _cut_by_rules(self, numbers: Numbers) -> None:
+        import numpy as np
+
+        pieces = [self.data[self.ends[n] : self.ends[n + 1]].tobytes() for n in numbers.tolist()]
         texts = [piece.decode("utf-8", "surrogatepass") for piece in pieces]
         if self._cut_in_c:
             self._learn("".join(texts))
@@ -189,6 +202,34 @@ def _longer(column: npt.NDArray[_T], size: int) -> npt.NDArray[_T]:
     longer = np.zeros(2 * size, column.dtype)
     longer[: len(column)] = column
     return longer
+
+
+def _number_in_c() -> Callable[..., int] | None:
+    return native.function("pieces_number", "bytes int int uint64[] int uint8[] int64[] int64[] int64[]")
+
+
+class Lexicon:
+    """Given words, all of them different, and which pieces are among them: in C alone."""
+
+    def __init__(self, words: list[bytes]) -> None:
+        import numpy as np
+
+        number, joined = _number_in_c(), b" ".join(words)
+        find = native.function("pieces_find", "uint8[] int64[] int int int uint64[] int int64[]")
+        if number is None or find is None or joined.split() != words:
+            raise ValueError("no C, or words with white space in them")
+        slots = 1 << (2 * len(words)).bit_length()
+        self._find, self._place = find, (int.from_bytes(os.urandom(7), "little"), np.zeros(2 * slots, np.uint64), slots)
+        columns = np.zeros(len(joined), np.uint8), np.zeros(len(words) + 1, np.int64), np.zeros(1, np.int64)
+        number(joined, len(joined), *self._place, *columns, np.zeros(len(words), np.int64))
+
+    def numbers(self, known: Pieces, first: int) -> Numbers:
+        """For each piece from number `first` on which word it is, or -1."""
+        import numpy as np
+
+        found = np.empty(len(known) - first, np.int64)
+        self._find(known.data, known.ends, first, len(known), *self._place, found)
+        return found
 
 
 @cache

@@ -17,7 +17,7 @@ from llmdata import native
 from llmdata.clean.fasttext import LABEL
 from llmdata.clean.fasttext_file import BadModelFile, ModelFile, read_model
 from llmdata.errors import ConfigError
-from llmdata.pieces import pieces
+from llmdata.pieces import Lexicon, pieces
 from llmdata.text import TextView
 
 if TYPE_CHECKING:
@@ -54,9 +54,12 @@ class Classifier:
     def __init__(self, model: ModelFile) -> None:
         import numpy as np
 
-        inner = len(model.labels) - 1 if model.loss == "hs" else None
+        self._is_tree = model.loss == "hs"
+        inner = len(model.labels) - 1 if self._is_tree else None
         self._output = model.output[:inner].astype(np.float64)
-        self._steps = _tree(model.label_counts) if model.loss == "hs" else None
+        if self._is_tree:
+            label, self._path = np.nonzero(_tree(model.label_counts))
+            self._starts = np.searchsorted(label, np.arange(len(model.labels)))
         self._labels = [label.decode("utf-8", "replace") for label in model.labels]
         self._not_words = frozenset(model.labels)
         self._row_of_word = {word: row for row, word in enumerate(model.words)}
@@ -71,9 +74,17 @@ class Classifier:
         self._sums = np.zeros((0, self._width), np.int64)  # by the numbers of pieces, of which there are `_count`
         self._generation, self._count = 0, 0
         self._add = native.function("language_add", "int64[] int int64[] int int64[]")
-        self._add_n_grams = native.function(
-            "language_n_grams", "bytes int64[] int int int int32[] int int32[] int int64[]"
+        self._sum_in_c = native.function(
+            "language_sums", "uint8[] int64[] int int int32[] uint8[] int int int32[] int int32[] int int64[]"
         )
+        words = list(dict.fromkeys([*model.words, *model.labels]))
+        if b" ".join(words).split() != words:
+            self._sum_in_c = None
+        if self._sum_in_c:
+            self._lexicon = Lexicon(words)
+            # Of each word, and last of all others, its row and whether its n-grams count.
+            self._own = np.array([*(self._row_of_word.get(word, -1) for word in words), -1], np.int32)
+            self._has = np.array([*(word not in self._not_words for word in words), True], np.uint8)
         self._end = self._own_rows([_END])[0]
 
     def __call__(self, view: TextView) -> tuple[str, float]:
@@ -98,9 +109,10 @@ class Classifier:
         if not total[-1]:
             return "", 0.0
         outputs = self._output @ (total[:-1] / (total[-1] * _UNIT))
-        if self._steps is not None:
+        if self._is_tree:
             right = 1 / (1 + np.exp(-outputs))
-            logs = self._steps @ np.log(np.concatenate((1 - right, right)) + _LITTLE)
+            steps = np.log(np.concatenate((1 - right, right)) + _LITTLE)
+            logs = np.add.reduceat(steps.take(self._path), self._starts) if len(self._path) else np.zeros(1)
         else:
             shares = np.exp(outputs - outputs.max())
             logs = np.log(shares / shares.sum() + _LITTLE)
@@ -113,31 +125,40 @@ class Classifier:
 
         if self._generation != pieces().generation:
             self._generation, self._count = pieces().generation, 0
-        new = pieces().since(self._count)
-        if new:
-            if self._count + len(new) > len(self._sums):
-                longer = np.zeros((2 * (self._count + len(new)), self._width), np.int64)
-                longer[: self._count] = self._sums[: self._count]
-                self._sums = longer
-            self._sums[self._count : self._count + len(new)] = self._sums_of(_as_read(new))
-            self._count += len(new)
+        known, first, last = pieces(), self._count, len(pieces())
+        if last == first:
+            return self._sums
+        if last > len(self._sums):
+            longer = np.zeros((2 * last, self._width), np.int64)
+            longer[:first] = self._sums[:first]
+            self._sums = longer
+        if self._sum_in_c and self._is_plain(known.data[known.ends[first] : known.ends[last]].tobytes()):
+            words = self._lexicon.numbers(known, first)
+            own, has = self._own.take(words, mode="wrap"), self._has.take(words, mode="wrap")
+            n_grams = self._min_n, self._max_n, self._row_of_bucket, int(self._buckets)
+            model = *n_grams, self._units, self._width - 1
+            self._sum_in_c(known.data, known.ends, first, last, own, has, *model, self._sums)
+        else:
+            self._sums[first:last] = self._sums_of(_as_read(known.since(first)))
+        self._count = last
         return self._sums
+
+    def _is_plain(self, joined: bytes) -> bool:
+        """Whether no word among these may be a label, and all are UTF-8."""
+        try:
+            joined.decode()
+        except UnicodeDecodeError:
+            return False
+        return _PREFIX not in joined
 
     def _sums_of(self, words: list[bytes]) -> npt.NDArray[np.int64]:
         """For each word the sum of its row and those of its n-grams, and last how many rows that are."""
-        import numpy as np
-
         found = self._own_rows(words)
         if self._max_n <= 0:
             return found
         framed = [b"<%b>" % word for word in words]
         for number in self._labels_among(words):
             framed[number] = b""
-        if self._add_n_grams:
-            ends = np.cumsum([*map(len, framed)])
-            rows = self._row_of_bucket, int(self._buckets), self._units, self._width - 1
-            self._add_n_grams(b"".join(framed), ends, len(framed), self._min_n, self._max_n, *rows, found)
-            return found
         if sum(map(len, framed)) <= _BATCH:
             return found + self._n_grams(framed)
         first, size = 0, 0

@@ -1,29 +1,66 @@
 /* Sums of the rows of a fastText model (clean/language_model.py). */
 #include "native.h"
 
-/* Adds to each word's row of `sums` (words, width + 1) the rows of its n-grams, and last their number. A word, in UTF-8,
-   ends where `ends` says. N-grams are hashed by FNV-1a, bytes with their sign as the library does; a bucket's row in
-   `units` may be -1: none. */
-ptrdiff_t language_n_grams(const uint8_t *words, const int64_t *ends, ptrdiff_t count, ptrdiff_t min_n, ptrdiff_t max_n,
-                           const int32_t *row_of_bucket, ptrdiff_t buckets, const int32_t *units, ptrdiff_t width,
-                           int64_t *sums) {
-    ptrdiff_t begin = 0;
-    for (ptrdiff_t word = 0; word < count; word++, sums += width + 1) {
-        for (ptrdiff_t end = ends[word]; begin < end;) {
+enum { TOGETHER = 32 }; /* so many rows are fetched from memory at a time */
+
+static void add_row(int64_t *sum, const int32_t *units, ptrdiff_t width, ptrdiff_t row) {
+    for (ptrdiff_t place = 0; place < width; place++) sum[place] += units[row * width + place];
+    sum[width]++;
+}
+
+typedef struct {
+    const int32_t *row_of_bucket, *units;
+    ptrdiff_t width;
+    uint32_t bucket[TOGETHER];
+    int waiting;
+} Rows;
+
+static void add_waiting(Rows *rows, int64_t *sum) {
+    int32_t row[TOGETHER];
+    for (int n = 0; n < rows->waiting; n++) {
+        row[n] = rows->row_of_bucket[rows->bucket[n]];
+        if (row[n] >= 0) __builtin_prefetch(rows->units + row[n] * rows->width);
+    }
+    for (int n = 0; n < rows->waiting; n++)
+        if (row[n] >= 0) add_row(sum, rows->units, rows->width, row[n]);
+    rows->waiting = 0;
+}
+
+/* A word as its n-grams see it: between < and >. */
+static uint8_t framed(const uint8_t *word, ptrdiff_t size, ptrdiff_t at) {
+    return at == 0 ? '<' : at <= size ? word[at - 1] : '>';
+}
+
+/* For the pieces `first` to `last` - 1 of `known` (piece n from ends[n] to ends[n + 1], in UTF-8) a row of `sums`
+   (pieces, width + 1): the sum of the piece's own row and those of its n-grams of min_n to max_n characters, and last
+   their number. N-grams are hashed by FNV-1a, bytes with their sign, as the library does; the row of a bucket may be -1:
+   none. `own` says of each piece which row of `units` is its own, -1: none, and `has` whether its n-grams count. */
+ptrdiff_t language_sums(const uint8_t *known, const int64_t *ends, ptrdiff_t first, ptrdiff_t last, const int32_t *own,
+                        const uint8_t *has, ptrdiff_t min_n, ptrdiff_t max_n, const int32_t *row_of_bucket,
+                        ptrdiff_t buckets, const int32_t *units, ptrdiff_t width, int64_t *sums) {
+    Rows rows = {.row_of_bucket = row_of_bucket, .units = units, .width = width};
+    for (ptrdiff_t piece = first; piece < last; piece++, own++, has++) {
+        const uint8_t *word = known + ends[piece];
+        ptrdiff_t size = ends[piece + 1] - ends[piece], end = *has ? size + 2 : 0;
+        int64_t *sum = sums + piece * (width + 1);
+        memset(sum, 0, (size_t)(width + 1) * sizeof *sum);
+        if (*own >= 0) add_row(sum, units, width, *own);
+        for (ptrdiff_t begin = 0, next; begin < end; begin = next) {
             uint32_t hash = 2166136261u;
-            ptrdiff_t at = begin, next = begin;
-            for (ptrdiff_t n = 1; n <= max_n && at < end; n++) {
+            next = end;
+            for (ptrdiff_t n = 1, at = begin; n <= max_n && at < end; n++) {
                 do
-                    hash = (hash ^ (uint32_t)(int8_t)words[at++]) * 16777619u;
-                while (at < end && (words[at] & 0xc0) == 0x80);
+                    hash = (hash ^ (uint32_t)(int8_t)framed(word, size, at++)) * 16777619u;
+                while (at < end && (framed(word, size, at) & 0xc0) == 0x80);
                 if (n == 1) next = at;
-                int32_t row = n < min_n ? -1 : row_of_bucket[hash % (uint32_t)buckets];
-                if (row < 0) continue;
-                for (ptrdiff_t place = 0; place < width; place++) sums[place] += units[row * width + place];
-                sums[width]++;
+                if (n < min_n) continue;
+                uint32_t bucket = hash % (uint32_t)buckets;
+                __builtin_prefetch(row_of_bucket + bucket);
+                rows.bucket[rows.waiting++] = bucket;
+                if (rows.waiting == TOGETHER) add_waiting(&rows, sum);
             }
-            begin = next;
         }
+        add_waiting(&rows, sum);
     }
     return 0;
 }
@@ -32,6 +69,7 @@ ptrdiff_t language_n_grams(const uint8_t *words, const int64_t *ends, ptrdiff_t 
 ptrdiff_t language_add(const int64_t *rows, ptrdiff_t width, const int64_t *numbers, ptrdiff_t count, int64_t *sum) {
     for (ptrdiff_t at = 0; at < count; at++) {
         const int64_t *row = rows + numbers[at] * width;
+        if (at + TOGETHER < count) __builtin_prefetch(rows + numbers[at + TOGETHER] * width);
         for (ptrdiff_t place = 0; place < width; place++) sum[place] += row[place];
     }
     return 0;

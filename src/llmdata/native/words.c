@@ -314,31 +314,34 @@ static int read_piece(Cutter *c, const uint8_t *bytes, ptrdiff_t size, int *leng
     return 1;
 }
 
-/* Cuts the pieces `numbers` into tokens, each added to the columns behind the `used` that are there, and tells where
-   those of each piece stand (`first`, `counts`). There is room for a token for each byte of a piece, or 2,000 of them.
-   Gives back how many pieces were left to other rules; `left` says which. */
+/* Cuts those of the pieces `numbers` that were not yet cut (their `first` is -1) into tokens, each added to the columns
+   behind the `used` that are there, and tells where those of each piece stand (`first`, `counts`). Begins at the place
+   `at` and stops where there may be no `room` for the tokens of a piece. Gives back how many pieces were left to other
+   rules; `left` says which, and their `first` becomes -2. */
 ptrdiff_t words_cut(const int64_t *numbers, ptrdiff_t count, const uint8_t *known, const int64_t *ends,
                     const uint16_t *classes, const uint8_t *exceptions, ptrdiff_t exception_count, const char *units,
-                    int64_t *first, int64_t *counts, uint64_t *hashes, int64_t *lengths, uint8_t *kinds, int64_t *used,
-                    int64_t *left) {
+                    int64_t *first, int64_t *counts, uint64_t *hashes, int64_t *lengths, uint8_t *kinds, ptrdiff_t room,
+                    int64_t *used, int64_t *left, int64_t *at) {
     Cutter cutter = {.classes = classes, .exceptions = exceptions, .exception_count = exception_count, .units = units,
                      .hashes = hashes, .lengths = lengths, .kinds = kinds};
     ptrdiff_t remaining = 0;
-    for (ptrdiff_t place = 0; place < count; place++) {
-        int64_t number = numbers[place], size = ends[number + 1] - ends[number];
+    for (; *at < count && *used + 4 * LONGEST <= room; ++*at) {
+        int64_t number = numbers[*at], size = ends[number + 1] - ends[number];
+        if (first[number] != -1) continue;
         int length, whole = size <= 4 * LONGEST && read_piece(&cutter, known + ends[number], size, &length);
         cutter.used = *used;
         cutter.failed = 0;
-        for (int at = 0, begin; whole && at < length;) {
-            for (begin = at; at < length && !(cutter.is[at] & BLANK);) at++;
-            if (begin < at) whole = add_all(&cutter, begin, at) && !cutter.failed;
-            else at++;
+        for (int place = 0, begin; whole && place < length;) {
+            for (begin = place; place < length && !(cutter.is[place] & BLANK);) place++;
+            if (begin < place) whole = add_all(&cutter, begin, place) && !cutter.failed;
+            else place++;
         }
         if (whole) {
             first[number] = *used;
             counts[number] = cutter.used - *used;
             *used = cutter.used;
         } else {
+            first[number] = -2;
             left[remaining++] = number;
         }
     }
