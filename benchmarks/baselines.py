@@ -1,13 +1,14 @@
 """Bits a byte of an n-gram model, Bengio's MLP and a transformer on the same tokens.
 
-    python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR [--seeds 3] [--order N] [--mlp KEY=VALUE …]
+    python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR [--seeds 3] [--orders 2,7] [--mlp KEY=VALUE …]
     python benchmarks/baselines.py TOKENS --transformer RECIPE --out DIR --choose
 
 RECIPE is what `llmdata train --model` takes: model, batch and steps are the transformer's; the MLP has as many steps
 of as many tokens. All are measured on the whole validation split. CPU seconds are of all threads, measurements
-included. Runs stay in DIR, and a command that was stopped goes on there. `--choose` shows n-gram orders, and MLPs of
-several rates after a quarter of the steps, on the last twentieth of the training split, which is kept out of training
-for it: what the other command's --order and --mlp were chosen by.
+included. Mixtures are of the first seed's network and the last of --orders, half of each one's probability; they cost
+what the two cost. Runs stay in DIR, and a command that was stopped goes on there. `--choose` shows n-gram orders, and
+MLPs of several rates after a quarter of the steps, on the last twentieth of the training split, which is kept out of
+training for it: what the other command's settings were chosen by.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from llmdata.cli.train import load_config
 from llmdata.engine.session import Session
@@ -27,11 +30,13 @@ from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import Shard, Split, TokenIndex, load_index
 from llmdata.train import TrainConfig, TrainResult, train
-from llmdata.train.data import TokenText
+from llmdata.train.data import TokenText, evaluation_windows
+from llmdata.train.ngram import NgramModel
+from llmdata.train.sampling import load_model
 
 HELD_OUT = 20
 ORDERS = (3, 4, 5, 6, 7, 8)
-RATES = ("2e-3", "4e-3", "8e-3")
+RATES = ("4e-3", "8e-3", "16e-3", "32e-3")
 
 
 def config_of(model: str, settings: list[str], seed: int = 0) -> TrainConfig:
@@ -87,8 +92,9 @@ def run(tokens: Place, out: Place, config: TrainConfig) -> TrainResult:
 
 
 def compare(tokens: Place, out: Place, arguments: argparse.Namespace, transformer: TrainConfig) -> None:
-    order = [] if arguments.order is None else [f"train.model.order={arguments.order}"]
-    runs: dict[str, list[TrainConfig]] = {"n-gram": [config_of("ngram", order)], "MLP": [], "transformer": []}
+    orders = arguments.orders.split(",")
+    runs = {f"{order}-gram": [config_of("ngram", [f"train.model.order={order}"])] for order in orders}
+    runs |= {"MLP": [], "transformer": []}
     for seed in range(arguments.seeds):
         runs["MLP"].append(mlp_config(transformer, arguments.mlp, seed))
         runs["transformer"].append(config_of(arguments.transformer, arguments.set, seed))
@@ -110,6 +116,32 @@ def compare(tokens: Place, out: Place, arguments: argparse.Namespace, transforme
             cells.append(f"{statistics.mean(values):,.{digits}f}{spread}")
         cells.append(f"{statistics.mean(seconds):,.0f}" if seconds else "–")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    counted, bits = probabilities(tokens, out / f"{orders[-1]}-gram-0"), bits_of_a_nat(tokens)
+    for name in ("MLP", "transformer"):
+        loss = -float(np.log((counted + probabilities(tokens, out / f"{name}-0")) / 2).mean())
+        print(f"| {name} and {orders[-1]}-gram, half each | | | {loss:.4f} | {loss * bits:.3f} | |", flush=True)
+
+
+def probabilities(tokens: Place, run: Place) -> npt.NDArray[np.float64]:
+    """What the model of `run` gives each token of the validation split but the first, measured as in training."""
+    index = load_index(tokens)
+    text = TokenText.of(tokens, index, "val")
+    model: Any = load_model(run, device="cpu")[0]
+    if isinstance(model, NgramModel):
+        return np.exp(model.log_probabilities(text.read(0, len(text))))
+    parts = []
+    with torch.no_grad():
+        for batch in evaluation_windows(text, model.context, None, max(1, 8192 // model.context)):
+            ids = torch.from_numpy(batch)
+            p = torch.softmax(model.head(model(ids[:, :-1])), dim=-1)
+            parts.append(p.gather(-1, ids[:, 1:, None]).flatten().double().numpy())
+    return np.concatenate(parts)
+
+
+def bits_of_a_nat(tokens: Place) -> float:
+    """Bits a byte of a nat a token of the validation split."""
+    split = load_index(tokens).splits["val"]
+    return split.tokens / split.bytes / float(np.log(2))
 
 
 def main() -> None:
@@ -120,7 +152,7 @@ def main() -> None:
     )
     parser.add_argument("--set", action="append", default=[], help="a setting of the transformer, train.KEY=VALUE")
     parser.add_argument("--mlp", action="append", default=[], help="a setting of the MLP, train.KEY=VALUE")
-    parser.add_argument("--order", type=int, help="of the n-gram model")
+    parser.add_argument("--orders", default="7", help="of the n-gram models")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--choose", action="store_true", help="show what settings do on held-out training text")

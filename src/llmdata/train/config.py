@@ -371,7 +371,7 @@ class Baseline(Section):
 
 BASELINES: dict[str, Baseline] = {
     "ngram": Baseline(model=NgramConfig(), settings={"eval_tokens": None}),
-    "mlp": Baseline(model=MLPConfig(), settings={"optim": {"lr": 2e-3}}),
+    "mlp": Baseline(model=MLPConfig(), settings={"optim": {"lr": 8e-3}}),
 }
 
 

@@ -43,9 +43,13 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None = None) -> None:
-        """Vectors of length about 1 an element, tanh neither flat nor saturated, and all tokens nearly as likely."""
-        self.embedding.weight.normal_(0.0, 1.0, generator=generator)
-        # 5/3 is the gain of tanh: what goes in with a variance of 1 comes out with one of about 1.
+        """Vectors of 0.3 an element, tanh nearly a line, and all tokens nearly as likely.
+
+        The paper says only that vectors begin at random. From long ones a rare token's few updates lead nowhere (at 1,
+        0.35 nats worse than at 0.1 after 300 steps with 4,096 tokens); short ones keep the tanh layer linear
+        for long (at 0.1, 0.16 nats worse than at 0.3 after 400 steps with characters).
+        """
+        self.embedding.weight.normal_(0.0, 0.3, generator=generator)
         self.hidden.weight.normal_(0.0, 5 / 3 / math.sqrt(self.hidden.in_features), generator=generator)
         self.hidden.bias.zero_()
         self.output.weight.normal_(0.0, 0.1 / math.sqrt(self.output.in_features), generator=generator)
