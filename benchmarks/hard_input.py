@@ -27,7 +27,7 @@ from llmdata.clean.extract import EXTRACTORS
 from llmdata.clean.language import bundled_model
 from llmdata.document import Document
 from llmdata.pipeline.chain import FILTERS, SHUFFLES, make_filter, make_shuffle
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 
 STAGES = "extract,language,gopher_repetition,gopher_quality,c4,fineweb,refinedweb,bad_words,exact_dedup,pii"
 WORDS = """the of and to in is that it was for on are with as his they be at one have this from or had by hot word

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmdata.document import Document, Filter, Rejection
 from llmdata.pipeline.chain import FILTERS, make_filter
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 
 # Of this package, but the one that needs a model and the one that needs a page.
 NAMES = sorted(

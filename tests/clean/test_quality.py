@@ -16,7 +16,7 @@ from llmdata.document import Document, Rejection
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, InputError
 from llmdata.pipeline.clean import run_clean
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.storage.parquet import read_documents
 from llmdata.storage.place import Place
 

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from llmdata.document import Document, Rejection
 from llmdata.pipeline.chain import make_filter, stage_state
-from llmdata.pipeline.recipe import CleanConfig, load_recipe
+from llmdata.pipeline.clean_config import CleanConfig
+from llmdata.pipeline.recipe import load_recipe
 from llmdata.resources import resource
 
 RECIPES = sorted(path.stem for path in resource("pipelines").glob("*.yaml"))

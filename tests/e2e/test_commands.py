@@ -48,7 +48,8 @@ def test_help_names_what_options_take_and_cuts_no_sentence(llmdata: Llmdata) -> 
 def test_version(llmdata: Llmdata) -> None:
     from llmdata import __version__
 
-    assert llmdata("--version").stdout == f"llmdata {__version__}\n"
+    assert llmdata("--version", LLMDATA_NATIVE="0").stdout == f"llmdata {__version__} (without its C library)\n"
+    assert llmdata("--version").stdout.startswith(f"llmdata {__version__} (with")
 
 
 def test_help_lists_the_commands_and_imports_nothing_heavy(llmdata: Llmdata) -> None:

@@ -22,7 +22,7 @@ from llmdata.engine.session import Session
 from llmdata.errors import ChangedError, InputError
 from llmdata.pipeline import chain
 from llmdata.pipeline import clean as driver
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.storage.place import Place
 from tests.e2e import hostile
 from tests.e2e.conftest import Llmdata, command, data_files, environment

@@ -12,7 +12,7 @@ import pytest
 from llmdata.engine.session import Session
 from llmdata.errors import ChangedError
 from llmdata.pipeline.clean import CleanResult, run_clean
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.pipeline.task import language_folder
 from llmdata.storage.parquet import read_documents
 from llmdata.storage.place import Place

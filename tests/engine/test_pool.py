@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from llmdata.engine import pool
+from llmdata.engine.forks import start_fork_server
 from llmdata.engine.guard import IDLE
 from llmdata.engine.pool import Limits, Task, run_tasks
 from llmdata.engine.session import Session
@@ -110,7 +111,7 @@ def test_a_worker_killed_before_its_first_task_is_replaced(monkeypatch: pytest.M
 
 
 def test_an_item_hangs_if_it_is_seen_to_hang_not_if_all_were_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool.start_fork_server([])
+    start_fork_server([])
     worker = pool._new_worker(multiprocessing.get_context("forkserver"), functions.walk)
     worker.give(pool._Job(0, Task("t", {"items": ["hang"]})))
     while worker.slot.item == IDLE:

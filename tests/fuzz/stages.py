@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["llmdata"]):
     from llmdata.dedup.shuffle import Shuffle
     from llmdata.document import Document, Filter, Payload, Rejection
     from llmdata.pipeline.chain import FILTERS, SHUFFLES, make_filter, make_shuffle
-    from llmdata.pipeline.recipe import CleanConfig
+    from llmdata.pipeline.clean_config import CleanConfig
     from tests.fuzz import seeds
 
     for address in ("llmdata.clean.extractor", *(FILTERS | SHUFFLES).values()):

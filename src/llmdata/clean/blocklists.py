@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from urllib.parse import quote
 
 from llmdata.errors import ConfigError, InputError
 from llmdata.resources import cache_folder
+from llmdata.storage.place import Place
 
 if TYPE_CHECKING:
     from llmdata.engine.session import Session
@@ -187,15 +187,9 @@ def _store(folder: Path, files: Mapping[str, bytes], origin: str, licence: str) 
     if before.get("sha256") == record["sha256"] and all((folder / name).is_file() for name in files):
         return {**before, "changed": False}
     for name, content in files.items():
-        _replace(folder / name, content)
+        Place(str(folder / name)).write_bytes(content)
         if name != "words":
             compiled(folder / name, name)
     record["downloaded"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    _replace(about, json.dumps(record, indent=1).encode())
+    Place(str(about)).write_bytes(json.dumps(record, indent=1).encode())
     return {**record, "changed": True}
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
@@ -48,12 +48,19 @@ def _begin(arguments: Sequence[str]) -> None:
     """Start what workers of `llmdata clean` are forked from: its imports take longer than ours, which go on beside."""
     if arguments[:1] != ["clean"] or not {"-h", "--help"}.isdisjoint(arguments):
         return
-    from llmdata.engine.pool import start_fork_server
+    from llmdata.engine.forks import start_fork_server
     from llmdata.pipeline import preload
 
-    stages = next((value for option, value in pairwise(arguments) if option == "--stages"), None)
+    stages = next((value for option, value in pairwise(_apart(arguments)) if option == "--stages"), None)
     with suppress(OSError):  # where no process can be started, the run says so
         start_fork_server(preload.clean(None if stages is None else stages.split(",")))
+
+
+def _apart(arguments: Sequence[str]) -> Iterator[str]:
+    """`--option=value` as `--option`, `value`."""
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        yield from (option, value) if equals and option.startswith("--") else (argument,)
 
 
 def _leave(code: int) -> None:

@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from llmdata import __version__
-from llmdata.cli import (
-    ablate,
-    blocklists,
-    clean,
-    crawl,
-    dedup,
-    estimate,
-    export,
-    generate,
-    inspect,
-    plan,
-    quality,
-    run,
-    schema,
-    status,
-    submit,
-    sweep,
-    tokenize,
-    tokenizer,
-    train,
+from llmdata.cli.common import ends_well
+
+COMMANDS = (
+    "run",
+    "estimate",
+    "submit",
+    "crawl",
+    "clean",
+    "dedup",
+    "tokenizer",
+    "tokenize",
+    "plan",
+    "train",
+    "sweep",
+    "ablate",
+    "generate",
+    "export",
+    "status",
+    "inspect",
+    "schema",
+    "blocklists",
+    "quality",
 )
+"""Modules of this package, each with a function of its name, or with `app`, a group of commands."""
 
 
-class _InOrder(TyperGroup):
-    """Typer puts groups behind commands; here `tokenizer` has its place on the way."""
+class _Commands(TyperGroup):
+    """The commands, each imported when it is asked for: none waits for the others."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        names = [name for name in super().list_commands(ctx) if name != "tokenizer"]
-        names.insert(names.index("tokenize"), "tokenizer")
-        return names
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # Of a name that is none, all are asked for: one of them may have been meant.
+        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+            if name not in self.commands:
+                self.commands[name] = _load(name)
+        return self.commands.get(cmd_name)
+
+
+def _load(name: str) -> Any:
+    module = import_module(f"llmdata.cli.{name}")
+    alone = typer.Typer(rich_markup_mode=None)
+    alone.callback()(lambda: None)  # or Typer would take a single command for the whole
+    if hasattr(module, "app"):
+        alone.add_typer(module.app, name=name)
+    else:
+        alone.command()(getattr(module, name))
+    return cast(TyperGroup, get_command(alone)).commands[name]
 
 
 app = typer.Typer(
-    cls=_InOrder,
+    cls=_Commands,
     name="llmdata",
     help="From web pages to a trained base model: crawl, clean, deduplicate, tokenize, train.",
     no_args_is_help=True,
@@ -53,7 +74,10 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"llmdata {__version__}")
+        from llmdata import native
+
+        with ends_well():
+            print(f"llmdata {__version__} ({'with' if native.library() else 'without'} its C library)")
         raise typer.Exit
 
 
@@ -64,24 +88,3 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-app.command()(run.run)
-app.command()(estimate.estimate)
-app.command()(submit.submit)
-app.command()(crawl.crawl)
-app.command()(clean.clean)
-app.command()(dedup.dedup)
-app.add_typer(blocklists.app, name="blocklists")
-app.add_typer(quality.app, name="quality")
-app.add_typer(tokenizer.app, name="tokenizer")
-app.command()(tokenize.tokenize)
-app.command()(plan.plan)
-app.command()(train.train)
-app.command()(sweep.sweep)
-app.command()(ablate.ablate)
-app.command()(generate.generate)
-app.command()(export.export)
-app.command()(status.status)
-app.command()(inspect.inspect)
-app.command()(schema.schema)

@@ -65,6 +65,7 @@ def clean(
         executor=executor,
         ray_address=ray_address,
     ) as (session, console):
+        import llmdata.storage.no_pandas  # noqa: F401
         from llmdata.audit.funnel import funnel_table
         from llmdata.errors import ConfigError
         from llmdata.pipeline.clean import run_clean

@@ -132,7 +132,7 @@ def dedup(
         from llmdata.audit.contamination import REPORT
         from llmdata.audit.funnel import funnel_table
         from llmdata.pipeline.clean import run_clean
-        from llmdata.pipeline.recipe import CleanConfig
+        from llmdata.pipeline.clean_config import CleanConfig
         from llmdata.storage.lock import locked
         from llmdata.storage.place import Place
 

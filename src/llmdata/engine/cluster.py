@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from llmdata.engine.pool import GRACE, POLL, Limits, Needs, Task, _Run, start_fork_server
+from llmdata.engine.forks import start_fork_server
+from llmdata.engine.pool import GRACE, POLL, Limits, Needs, Task, _Run
 from llmdata.engine.session import Session
 from llmdata.engine.state import Repeat, RunState
 from llmdata.engine.worker import Failure

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from llmdata.engine.forks import as_fork_server_needs_it, start_fork_server
 from llmdata.engine.guard import IDLE, Casualty, Slot
-from llmdata.engine.session import SIGNALS, Session, deaf_children
+from llmdata.engine.session import Session, deaf_children
 from llmdata.engine.state import Repeat, RunState
 from llmdata.engine.worker import Failure, Order, serve
 from llmdata.errors import LlmdataError
@@ -133,17 +131,6 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
-
-
-def start_fork_server(preload: Sequence[str]) -> None:
-    """Start the process that workers are forked from, if there is none; it imports `preload` while this one goes on.
-
-    `run_tasks` does so itself. A command that has to import and to plan before it calls that saves the time here.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*preload, "llmdata.engine.worker", "llmdata.engine.fork_server"])
-    with _as_fork_server_needs_it():
-        forkserver.ensure_running()
 
 
 def run_tasks(
@@ -316,7 +303,7 @@ class _Run:
 
 
 def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
-    with _as_fork_server_needs_it():
+    with as_fork_server_needs_it():
         for _ in range(ATTEMPTS):
             try:
                 return _Worker(context, function)
@@ -325,25 +312,3 @@ def _new_worker(context: Any, function: Callable[[Any], Any]) -> _Worker:
                 log.info("the fork server or a new worker died: %s", error)
                 time.sleep(POLL)
     raise LlmdataError("no worker process can be started; if the machine is out of memory, use fewer --workers")
-
-
-@contextmanager
-def _as_fork_server_needs_it() -> Iterator[None]:
-    """The environment and the signal mask that the fork server, and so every worker, is to inherit."""
-    # Libraries size their thread pools from these when first imported: a worker is one core's worth of work.
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    # A wish to stop reaches the fork server too, and would end it, with a traceback even, and its workers with it. What
-    # is blocked here is blocked in it, too; starting the resource tracker would lift that.
-    resource_tracker.ensure_running()
-    signals = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -13,6 +13,7 @@ from multiprocessing import resource_tracker
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
+from llmdata.engine.forks import SIGNALS
 from llmdata.errors import Interrupted, StoppedEarly
 
 if TYPE_CHECKING:
@@ -49,10 +50,6 @@ class Silent:
 
     def note(self, message: str) -> None:
         pass
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""By which people, schedulers and terminals that close ask a command to stop."""
 
 
 @dataclass(slots=True)

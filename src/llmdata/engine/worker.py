@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import signal
 import traceback as tracebacks
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from llmdata.engine import guard
-from llmdata.engine.session import SIGNALS
+from llmdata.engine.forks import SIGNALS
 from llmdata.errors import LlmdataError
 
 _PR_SET_PDEATHSIG = 1
@@ -40,6 +41,8 @@ def serve(pipe: Connection, slot: Any, function: Callable[[Any], Any]) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    gc.freeze()  # what the fork server imported stays; to look through it again would also copy its pages
+    gc.enable()
     while True:
         try:
             order = pipe.recv()

@@ -13,7 +13,7 @@ from llmdata.dedup.shuffle import Shuffle
 from llmdata.document import Document, Filter, Rejection
 from llmdata.engine.guard import Casualty, Guard
 from llmdata.errors import LlmdataError
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
 

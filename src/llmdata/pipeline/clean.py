@@ -21,7 +21,7 @@ from llmdata.engine.share import run_list
 from llmdata.errors import ChangedError, ConfigError, InputError
 from llmdata.pipeline import preload
 from llmdata.pipeline.chain import READ, Pass, make_shuffle, passes, stage_state
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.pipeline.task import PassTask, run_pass_task
 from llmdata.storage import manifest
 from llmdata.storage.inputs import Piece, plan_pieces, refuse_pages

@@ -18,7 +18,8 @@ from llmdata.audit.status import duration
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, InputError
 from llmdata.pipeline.clean import plan_input, run_clean
-from llmdata.pipeline.recipe import CleanConfig, Recipe
+from llmdata.pipeline.clean_config import CleanConfig
+from llmdata.pipeline.recipe import Recipe
 from llmdata.pipeline.task import START
 from llmdata.storage.inputs import Piece
 from llmdata.storage.manifest import manifests

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 _TEXTS = (
     "llmdata.pipeline.task",
     "pyarrow.parquet",
-    "pyarrow.compute",
-    "pandas",  # where it is installed, pyarrow imports it with the first array
+    "llmdata.storage.no_pandas",
     "xxhash",
     "fasttext_pybind",
 )

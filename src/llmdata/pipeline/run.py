@@ -13,7 +13,8 @@ from llmdata.engine.session import Session
 from llmdata.engine.share import Again
 from llmdata.errors import ChangedError, ConfigError
 from llmdata.pipeline.clean import PassPlan, plan_clean, run_clean
-from llmdata.pipeline.recipe import CleanConfig, Recipe
+from llmdata.pipeline.clean_config import CleanConfig
+from llmdata.pipeline.recipe import Recipe
 from llmdata.storage.lock import locked
 from llmdata.storage.manifest import find, stamp_of
 from llmdata.storage.place import Place

@@ -17,7 +17,7 @@ from llmdata.dedup.shuffle import Shuffle, Verdicts
 from llmdata.document import Document, Rejection, document_schema, rejection_schema, rejections_to_batch, to_batch
 from llmdata.engine import guard
 from llmdata.pipeline.chain import Chain, Stopwatch, make_filter, make_shuffle
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.storage.inputs import Piece, read_piece
 from llmdata.storage.journal import Journal
 from llmdata.storage.manifest import Manifest, Output, output_of
