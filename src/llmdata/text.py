@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from llmdata.pieces import MOST_TOGETHER, Tokens, pieces
-from llmdata.words import HAS_UNSPACED, SENTENCE_END, is_punctuation, split_words
+from llmdata.words import HAS_UNSPACED, SENTENCE_END, is_punctuation, split_words, words_of
 
 if TYPE_CHECKING:
     from llmdata.pieces import Numbers
@@ -44,10 +45,15 @@ def portions(text: str) -> Iterator[str]:
     yield text[at:] if at else text
 
 
-def count_sentences(line: str) -> int:
-    """Sentences of `line`, at least 1: a new one begins at the first word after a token that ends one."""
+def count_sentences(line: str, enough: float = math.inf) -> int:
+    """Sentences of `line`, at least 1: a new one begins at the first word after a token that ends one.
+
+    It stops counting at `enough`.
+    """
     count, ended = 1, False
-    for word in chain.from_iterable(map(split_words, portions(line))):
+    for word in chain.from_iterable(map(words_of, portions(line))):
+        if count >= enough:
+            break
         if word in SENTENCE_END:
             ended = True
         elif ended and not is_punctuation(word):

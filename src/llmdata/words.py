@@ -10,7 +10,7 @@ that language. `native/words.c` cuts most pieces by the same rules; the regular 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -268,9 +268,14 @@ def cut_piece(piece: str) -> tuple[str, ...]:
     return _cut(parts[0]) if len(parts) == 1 else tuple(chain.from_iterable(map(_cut, parts)))
 
 
+def words_of(text: str) -> Iterator[str]:
+    """The tokens of `text`, punctuation among them, white space not, each cut when it is asked for."""
+    return chain.from_iterable(map(_cut, text.split()))
+
+
 def split_words(text: str) -> list[str]:
-    """All tokens of `text`, punctuation among them, white space not."""
-    return list(chain.from_iterable(map(_cut, text.split())))
+    """All tokens of `text`."""
+    return list(words_of(text))
 
 
 def is_punctuation(word: str) -> bool:

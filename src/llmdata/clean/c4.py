@@ -27,6 +27,7 @@ _POLICY = (
     "use of cookies",
     "use cookies",
 )
+_PHRASES = ("{", "javascript", "lorem ipsum", *_POLICY)
 
 
 class C4Config(Section):
@@ -80,15 +81,20 @@ class C4:
             return Rejection(doc, self.name, "max_characters", f"{len(doc.text)} > {config.max_characters}")
         kept = []
         dropped: Counter[str] = Counter()
+        longest = config.max_word_length
+        page = doc.text.lower()
+        # Few pages have one of these: the lines of others need no look, but where a citation is cut out of one.
+        suspicious = bool(self._bad_words) or any(phrase in page for phrase in _PHRASES)
         for raw in doc.text.splitlines():
             line = raw.strip()
-            if config.max_word_length is not None and _has_longer_word(line, config.max_word_length):
+            if longest is not None and len(line) > longest and _has_longer_word(line, longest):
                 dropped["long_word"] += 1
                 continue
-            counted = line
+            counted, look = line, suspicious
             if config.remove_citations and "[" in line:
                 line, citations = _CITATION.subn("", line)
                 dropped["citation"] += citations
+                look = True
                 if config.count_words == "after_citations":
                     counted = line
             if config.terminal_punctuation and (not line.endswith((".", "?", "!", '"')) or line.endswith("...")):
@@ -96,6 +102,9 @@ class C4:
                 continue
             if len(counted.split(None, config.min_words_per_line)) < config.min_words_per_line:
                 dropped["few_words"] += 1
+                continue
+            if not look:
+                kept.append(line)
                 continue
             lowered = line.lower()
             if config.lorem_ipsum and "lorem ipsum" in lowered:
@@ -124,11 +133,14 @@ class C4:
 
 
 def _has_longer_word(line: str, limit: int) -> bool:
-    return len(line) > limit and any(len(word) > limit for part in portions(line) for word in part.split())
+    return any(max(map(len, part.split()), default=0) > limit for part in portions(line))
 
 
 def _count_up_to(lines: list[str], enough: int) -> int:
     """Sentences in `lines`; stops counting at `enough`. A line has at least one."""
-    if len(lines) >= enough:
-        return enough
-    return sum(map(count_sentences, lines))
+    count = len(lines)
+    for line in lines:
+        if count >= enough:
+            return enough
+        count += count_sentences(line, enough - count + 1) - 1
+    return count

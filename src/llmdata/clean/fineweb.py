@@ -41,11 +41,11 @@ class Fineweb:
         if not lines:
             return Rejection(doc, self.name, "empty")
 
-        share = sum(line[-1] in SENTENCE_END for line in lines) / len(lines)
+        share = sum([line[-1] in SENTENCE_END for line in lines]) / len(lines)
         if config.min_punctuated_lines is not None and share < config.min_punctuated_lines:
             return self._rejection(doc, "min_punctuated_lines", share, "<", config.min_punctuated_lines)
 
-        share = sum(len(line) <= config.short_line_length for line in lines) / len(lines)
+        share = sum([len(line) <= config.short_line_length for line in lines]) / len(lines)
         if config.max_short_lines is not None and share > config.max_short_lines:
             return self._rejection(doc, "max_short_lines", share, ">", config.max_short_lines)
 
@@ -58,7 +58,8 @@ class Fineweb:
 
         # There are at least as many tokens as pieces between white space: most texts need no look at the tokens.
         limit = config.max_newlines_per_word
-        if limit is not None and newlines >= limit * len(doc.text.split()):
+        enough = int(min(newlines / limit, len(doc.text))) + 2 if limit else 0
+        if limit is not None and newlines >= limit * len(doc.text.split(None, enough)):
             share = newlines / len(doc.view.tokens)
             if share > limit:
                 return self._rejection(doc, "max_newlines_per_word", share, ">", limit)

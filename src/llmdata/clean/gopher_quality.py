@@ -56,37 +56,35 @@ class GopherQuality:
         self._stop_hashes = sorted({hash_of(word) for word in config.stop_words})
 
     def __call__(self, doc: Document) -> Document | Rejection:
+        import numpy as np
+
         text, all_tokens = doc.text, doc.view.tokens
         tokens = len(all_tokens) or 1  # of an empty text all ratios are 0
         is_word = all_tokens.kinds != PUNCTUATION_ONLY
-        words, characters = int(is_word.sum()), int(all_tokens.lengths[is_word].sum())
-        lettered = int((all_tokens.kinds == LETTERS).sum())
+        words, characters = int(np.count_nonzero(is_word)), int(all_tokens.lengths[is_word].sum())
+        lettered = int(np.count_nonzero(all_tokens.kinds == LETTERS))
 
         config = self._config
         mean = characters / words if words else 0.0
         lines = text.splitlines() or [""]
+        ellipses = text.count("...") + text.count("…")
         return (
             self._below(doc, "min_words", words, config.min_words)
             or self._above(doc, "max_words", words, config.max_words)
             or self._below(doc, "min_mean_word_length", mean, config.min_mean_word_length)
             or self._above(doc, "max_mean_word_length", mean, config.max_mean_word_length)
             or self._above(doc, "max_hashes_per_word", text.count("#") / tokens, config.max_hashes_per_word)
-            or self._above(
-                doc,
-                "max_ellipses_per_word",
-                (text.count("...") + text.count("…")) / tokens,
-                config.max_ellipses_per_word,
-            )
+            or self._above(doc, "max_ellipses_per_word", ellipses / tokens, config.max_ellipses_per_word)
             or self._above(
                 doc,
                 "max_bullet_lines",
-                sum(line.lstrip().startswith(("•", "-")) for line in lines) / len(lines),
+                sum([line.lstrip()[:1] in ("•", "-") for line in lines]) / len(lines),
                 config.max_bullet_lines,
             )
             or self._above(
                 doc,
                 "max_ellipsis_lines",
-                sum(line.rstrip().endswith(("...", "…")) for line in lines) / len(lines),
+                sum([line.rstrip().endswith(("...", "…")) for line in lines if ellipses]) / len(lines),
                 config.max_ellipsis_lines,
             )
             or self._below(doc, "min_words_with_letter", lettered / tokens, config.min_words_with_letter)
@@ -95,8 +93,16 @@ class GopherQuality:
         )
 
     def _stop_words(self, tokens: Tokens) -> int:
-        counts = [int((tokens.hashes == value).sum()) for value in self._stop_hashes]
-        return sum(map(bool, counts)) if self._config.count_stop_words == "distinct" else sum(counts)
+        """How many there are, or that there are enough."""
+        import numpy as np
+
+        found, enough = 0, self._config.min_stop_words or 0
+        for value in self._stop_hashes:
+            if found >= enough:
+                break
+            count = int(np.count_nonzero(tokens.hashes == value))
+            found += min(count, 1) if self._config.count_stop_words == "distinct" else count
+        return found
 
     def _below(self, doc: Document, rule: str, value: float, limit: float | None) -> Rejection | None:
         if limit is None or value >= limit:
