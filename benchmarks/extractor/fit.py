@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.extractor.corpus import Example, folds
 from catboost import CatBoost, Pool
 
-from llmdata.clean.extractor import features, model
+from llmdata.clean.extractor import features, lexicon, model
 
 INNER_FOLDS = 4
 FIRST_TREES, SECOND_TREES = 100, 200
@@ -21,7 +21,7 @@ THREADS = 2  # part of the result: sums of floats are taken in another order by 
 LEAST = {"names": 6, "words": 6}
 """On how many sites a token must occur to be known."""
 PRIOR = {"names": 0.5, "words": 0.35}
-Tables = dict[str, dict[str, float]]
+Tables = dict[str, lexicon.Lexicon]
 
 
 def fit(examples: Sequence[Example], log: Callable[[str], None] = lambda line: None) -> model.Weights:
@@ -168,13 +168,13 @@ def _count_tokens(examples: Sequence[Example]) -> Counts:
             entry[0] += good
             entry[1] += total
 
-        for path, tokens in enumerate(features.name_tokens(page.path_names)):
+        for path, tokens in enumerate(lexicon.name_tokens(page.path_names)):
             for token in set(tokens) if total[path] else ():
                 if 2 <= len(token) <= 40:
                     add("names", token, good[path], total[path])
         for text, part in zip(page.texts, share.tolist(), strict=True):
             if len(text) < features.LONG:
-                for word in set(features.first_words(text)):
+                for word in set(features.beginnings([text]).split()):
                     add("words", word, part, 1)
         for key, (hits, number) in found.items():
             site[key][0] += hits / number
@@ -190,7 +190,7 @@ def _log_odds(counts: Counts) -> Tables:
             entry = sums[key]
             entry[0] += value
             entry[1] += 1
-    out: Tables = {kind: {} for kind in LEAST}
+    out: Tables = {kind: lexicon.Lexicon() for kind in LEAST}
     for (kind, token), (total, sites) in sums.items():
         if sites >= LEAST[kind]:
             prior = PRIOR[kind]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmdata.clean.extractor import blocks, features, main_text, model, without_repeats
+from llmdata.clean.extractor import blocks, lexicon, main_text, model, without_repeats
 from llmdata.clean.extractor.render import render
 
 SENTENCE = "The {} over the river was built long ago, and people of the village have told stories of it ever since."
@@ -187,7 +187,7 @@ def test_weights_survive_packing_and_are_those_of_the_note() -> None:
 
 def test_names_of_classes_are_split_where_words_begin() -> None:
     names = ["post-body entryContent", "", "col2\n x_y", "Österreich"]
-    assert [set(tokens) for tokens in features.name_tokens(names)] == [
+    assert [set(tokens) for tokens in lexicon.name_tokens(names)] == [
         {"post-body", "entrycontent", "post", "body", "entry", "content"},
         set(),
         {"col2", "col", "x_y", "x", "y"},

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmdata import native
-from llmdata.clean.extractor import blocks, model
+from llmdata.clean.extractor import blocks, features, lexicon, model
 
 built = pytest.mark.skipif(native.library() is None, reason="no C library was built")
 
@@ -63,7 +63,7 @@ PIECES = st.one_of(
 
 
 @built
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=200, deadline=None)
 @example(["<pre>", "\ta\r", "<br>", "\tb \r\n\n\t"])
 @example(["<a>", "x ", "<br>", "\ue000 ", "<hr>", "<a>", "y\r\n"])
 @given(st.lists(PIECES, max_size=40))
@@ -71,6 +71,44 @@ def test_blocks_are_those_of_the_walk_in_python(soup: list[str]) -> None:
     html = "".join(soup)
     for found, expected in zip(astuple(blocks.parse(html)), astuple(without_c(blocks.parse, html)), strict=True):
         assert np.array_equal(found, expected) if isinstance(found, np.ndarray) else found == expected
+
+
+@built
+@settings(max_examples=50, deadline=None)
+@given(st.lists(PIECES, max_size=40), st.text(max_size=12))
+def test_features_are_those_of_numpy(soup: list[str], title: str) -> None:
+    page = blocks.parse(f"<title>{title} word</title><p class='Post-body'>The title: a word" + "".join(soup))
+    weights = model.shipped()
+    if not page.texts:
+        return
+
+    def described() -> dict[str, Any]:
+        d, columns = features.describe(page, "http://example.com/a-b")
+        return columns | features.hints(d, weights.names, weights.words)
+
+    found, expected = described(), without_c(described)
+    assert list(found) == list(expected)
+    assert all(np.array_equal(found[name], expected[name]) for name in found)
+
+
+NAMES = st.text(st.sampled_from("aabBCDz09-_ \xa0\u2003éÉßİKΣ😀"), max_size=12)
+
+
+@built
+@given(st.lists(NAMES, min_size=1, max_size=8), st.lists(NAMES.map(str.lower).filter(bool), max_size=12, unique=True))
+def test_words_are_looked_up_as_in_a_dictionary(texts: list[str], known: list[str]) -> None:
+    of_texts = [word for text in texts for word in text.lower().split()]
+    of_names = [token for tokens in lexicon.name_tokens(texts) for token in tokens]
+    words = lexicon.Lexicon({word: float(number) for number, word in enumerate(known + of_texts[::2] + of_names[::2])})
+    for ask, items in ((words.of_texts, "\0".join(texts).lower()), (words.of_names, texts)):
+        for found, expected in zip(ask(items), without_c(ask, items), strict=True):
+            assert np.array_equal(found, expected, equal_nan=found.dtype == np.float64)
+
+
+@built
+@given(st.lists(st.text(st.characters(), max_size=20), min_size=1, max_size=6))
+def test_characters_are_counted_as_in_numpy(texts: list[str]) -> None:
+    assert (features.count_characters(texts) == without_c(features.count_characters, texts)).all()
 
 
 @built

@@ -3,7 +3,7 @@
    The tree is Lexbor's. It is read by Lexbor's own functions alone, whose addresses Python finds in the library that made
    it, so nothing here knows how a node lies in memory. Whatever is written goes to arrays of Python's; what finds no room is
    left out, and the caller is told to come again with larger ones. */
-#include "native.h"
+#include "utf8.h"
 
 typedef struct lxb_dom_node Node;
 typedef struct lxb_dom_attr Attribute;
@@ -99,23 +99,6 @@ static int64_t meaning(const Walk *w, const char *first, const uint8_t *second, 
     return 0;
 }
 
-/* The character at `at`, and its length in bytes. Lexbor's texts are UTF-8; other bytes count as characters. */
-static uint32_t character(const uint8_t *at, const uint8_t *end, size_t *length) {
-    size_t wanted = *at < 0xC0 ? 1 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : 4;
-    if (wanted > (size_t)(end - at)) wanted = 1;
-    *length = wanted;
-    if (wanted == 1) return *at;
-    uint32_t point = *at & (0x7Fu >> wanted);
-    for (size_t k = 1; k < wanted; k++) point = point << 6 | (at[k] & 0x3F);
-    return point;
-}
-
-static int is_blank(uint32_t point) { /* as str.isspace() */
-    if (point < 0x80) return (point >= 9 && point <= 13) || (point >= 28 && point <= 32);
-    return point == 0x85 || point == 0xA0 || point == 0x1680 || (point >= 0x2000 && point <= 0x200A) || point == 0x2028 ||
-           point == 0x2029 || point == 0x202F || point == 0x205F || point == 0x3000;
-}
-
 static int is_digit(const Walk *w, uint32_t point) { /* as str.isdecimal(); all digits come in tens */
     ptrdiff_t low = 0, high = w->scripts;
     while (low < high) {
@@ -205,12 +188,6 @@ static void see_text(Walk *w, const Node *node) {
     }
     if (w->is_begun) write_text(w, text, end);
     if (w->document) w->lexbor.free_text(w->document, text);
-}
-
-static int is_lower(const uint8_t *bytes, const char *word, size_t length) {
-    for (size_t k = 0; k < length; k++)
-        if ((bytes[k] >= 'A' && bytes[k] <= 'Z' ? bytes[k] + 32 : bytes[k]) != word[k]) return 0;
-    return 1;
 }
 
 /* Whether a style says `name:value`, blanks between them, in any case. */

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
-from itertools import chain, repeat
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from llmdata import native
+from llmdata.clean.extractor.lexicon import Lexicon
 from llmdata.clean.extractor.page import BIT, Page
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ _TYPES = {
     "forum": "DiscussionForumPosting QAPage Comment Question".split(),
     "organization": "Organization LocalBusiness Service WebSite SoftwareApplication".split(),
 }
-_LETTERS = bytes(point if 97 <= point <= 122 or point == 0 else 32 for point in range(256))
-_SPLIT_NAME = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+")
 
 
 @cache
@@ -66,8 +66,12 @@ def count_characters(texts: list[str]) -> Array:
 
     kinds, step = _character_kinds(), len(_KINDS)
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    ends = np.cumsum(lengths)
     out = np.zeros((len(texts), step))
+    if native_count := native.function("count_characters", "bytes int int64[] int uint8[] int float64[]"):
+        encoded = "".join(texts).encode("utf-8", "surrogatepass")
+        native_count(encoded, len(encoded), lengths, len(texts), kinds, step, out)
+        return out
+    ends = np.cumsum(lengths)
     first = 0
     while first < len(texts):  # in portions, so that a page of 20 MB takes no ten times as much
         last = max(first + 1, int(np.searchsorted(ends, ends[first] - lengths[first] + _PORTION, "right")))
@@ -84,32 +88,15 @@ def count_characters(texts: list[str]) -> Array:
 _PORTION = 1 << 18
 
 
-def name_tokens(names: Sequence[str]) -> Iterator[list[str]]:
-    """The words of each class and id: of `post-body entryContent` post, body, entry, content, and both names whole.
-
-    One that is a name and a word may be there twice. All names of a page go through one string, parted by a character
-    that no attribute has.
-    """
-    lowered = "\0".join(names).lower()
-    letters = lowered.encode("ascii", "replace").translate(_LETTERS).decode("ascii")
-    for name, low, parts in zip(names, lowered.split("\0"), letters.split("\0"), strict=True):
-        tokens = low.split()
-        if low != name:
-            tokens += [part.lower() for part in _SPLIT_NAME.findall(name)]
-        elif parts != low:
-            tokens += parts.split()
-        yield tokens
-
-
 REPEATED = 20
 """The shortest text, in characters, that is told once only."""
 LONG = 160
 """Texts of so many characters speak for themselves, and are not judged by their words."""
 
 
-def first_words(text: str) -> list[str]:
-    """The words by which a block is known: those of its first 80 characters."""
-    return text.lstrip()[:80].lower().split()
+def beginnings(texts: Iterable[str]) -> str:
+    """By what blocks are known: their first 80 characters in lower case, parted by U+0000."""
+    return "\0".join([text.lstrip()[:80] for text in texts]).lower()
 
 
 class Described:
@@ -126,7 +113,7 @@ class Described:
         self.words = self.counts[:, _SPACE] + 1 + self.counts[:, _DENSE] / 2
         seen = Counter(page.texts)
         self.repeats = np.array([seen[text] for text in page.texts], np.float64)
-        self.first_words = [first_words(text) for text in page.texts]
+        self.beginnings = beginnings(page.texts)
         self.told = np.where(self.chars >= REPEATED, self.words / self.repeats, self.words)
         """Words of each block, where a text that repeats counts once in all."""
         self.links = np.minimum(page.link_chars, self.chars)
@@ -144,16 +131,7 @@ class Described:
         import numpy as np
 
         page = self.page
-        parents, starts, ends = (column.tolist() for column in (page.container_parents, page.starts, page.ends))
-        larger: list[int] = []
-        for parent, start, end in zip(parents, starts, ends, strict=True):
-            if parent < 0:
-                larger.append(0)
-            elif starts[parent] == start and ends[parent] == end:
-                larger.append(larger[parent])
-            else:
-                larger.append(parent)
-        up = np.array(larger, np.int64)
+        up = _larger(page.container_parents, page.starts, page.ends)
         found = [page.containers]
         for _ in range(LEVELS - 1):
             found.append(up[found[-1]])
@@ -211,22 +189,19 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     f["order"] = order
     f["order_share"] = order / n
     f["chars_before_share"] = before / d.sums["chars"][-1]
-    depth: list[int] = []
-    for parent in page.path_parents.tolist():
-        depth.append(depth[parent] + 1 if parent >= 0 else 0)
-    f["depth"] = np.array(depth, np.float64)[d.path]
+    f["depth"] = _depth(page.path_parents)[d.path]
     # The containers around it.
     total_chars = d.sums["chars"][-1]
     start, end = d.bounds
-    count = end - start
+    held = end - start
     inside = d.within("chars")
     boxes = {
         "log_chars": np.log1p(inside),
         "share": inside / total_chars,
         "link_density": d.within("links") / inside,
-        "blocks": count,
+        "blocks": held,
         "stops": d.within("stops") / d.within("words"),
-        "order": (order - start) / count,
+        "order": (order - start) / held,
     }
     for level in range(LEVELS):
         for name, values in boxes.items():
@@ -251,11 +226,12 @@ def describe(page: Page, url: str) -> tuple[Described, dict[str, Feature]]:
     first_h1 = int(np.argmax(f["in_h1"])) if f["in_h1"].any() else -1
     f["after_h1"] = order - first_h1 if first_h1 >= 0 else -999.0
     # The page's own words about itself.
-    title = set(page.title.lower().split())
-    shared = np.array(
-        [0 if title.isdisjoint(words) else len(title.intersection(words)) for words in d.first_words], float
-    )
-    f["title_overlap"] = shared / np.array([len(words) for words in d.first_words])
+    title = Lexicon(zip(dict.fromkeys(page.title.lower().split()), count(), strict=False))
+    found, sizes = title.of_texts(d.beginnings)
+    known = ~np.isnan(found)
+    pairs = np.repeat(np.arange(n), sizes)[known] * len(title) + found[known].astype(np.int64)
+    shared = np.bincount(np.unique(pairs) // max(1, len(title)), minlength=n)
+    f["title_overlap"] = shared / sizes
     f["title_cover"] = shared / max(1, len(title))
     best = int(np.argmax(f["title_overlap"] * f["title_cover"]))
     f["after_title"] = order - best
@@ -316,40 +292,27 @@ def _of_page(d: Described, url: str, f: dict[str, Feature]) -> dict[str, float]:
     return out
 
 
-def hints(d: Described, names: dict[str, float], words: dict[str, float]) -> dict[str, Feature]:
+def hints(d: Described, names: Lexicon, words: Lexicon) -> dict[str, Feature]:
     """What the words in class names, and in the text of a block, have meant on other sites.
 
-    The two dictionaries hold log-odds of "main text" by token; what they do not know counts as 0.
+    The two lexicons hold log-odds of "main text" by token; what they do not know counts as 0.
     """
     import numpy as np
 
-    page = d.page
-    nothing = [0.0] * (len(page.path_names) + 1)  # the last stands for the parent of the first
-    own, low, high, total = nothing[:], nothing[:], nothing[:], nothing[:]
-    parents = page.path_parents.tolist()
-    asked = _asked_paths(d, parents)
-    known = _least_and_most(list({page.path_names[path]: None for path in asked}), names)
-    for path in asked:
-        parent = parents[path]
-        floor, top = known[page.path_names[path]]
-        low[path] = floor if floor < low[parent] else low[parent]
-        high[path] = top if top > high[parent] else high[parent]
-        own[path] = floor + top
-        total[path] = total[parent] + floor + top
-    f: dict[str, Feature] = {}
-    for name, listing in {"own": own, "low": low, "high": high, "total": total}.items():
-        of_path = np.array(listing)
-        f[f"name_{name}"] = of_path[d.path]
-        if name != "low":
-            f[f"name_{name}_box"] = of_path[d.container_path]
-    short = np.flatnonzero(d.chars < LONG)
-    listed = [d.first_words[block] for block in short.tolist()]
-    flat = np.fromiter(map(words.get, chain.from_iterable(listed), repeat(0.0)), np.float64)
-    sizes = np.fromiter(map(len, listed), np.int64, len(listed))
+    flat, sizes = names.of_names(d.page.path_names)
     starts = np.cumsum(sizes) - sizes
-    f["text_mean"], f["text_least"] = np.zeros(d.n), np.zeros(d.n)
-    f["text_mean"][short] = np.add.reduceat(flat, starts) / sizes
-    f["text_least"][short] = np.minimum.reduceat(flat, starts)
+    least, most = (np.nan_to_num(of.reduceat(flat, starts)) for of in (np.fmin, np.fmax))
+    low, high, total = _inherited(d.page.path_parents, least, most)
+    f: dict[str, Feature] = {"name_low": low[d.path]}
+    for name, of_path in (("own", least + most), ("high", high), ("total", total)):
+        f[f"name_{name}"] = of_path[d.path]
+        f[f"name_{name}_box"] = of_path[d.container_path]
+    flat, sizes = words.of_texts(d.beginnings)
+    flat[np.isnan(flat)] = 0.0
+    starts = np.cumsum(sizes) - sizes
+    is_short = d.chars < LONG
+    f["text_mean"] = np.where(is_short, np.add.reduceat(flat, starts) / sizes, 0.0)
+    f["text_least"] = np.where(is_short, np.minimum.reduceat(flat, starts), 0.0)
     f |= _neighbours("text_mean", f["text_mean"], (1, 2, -1, -2), 0.0)
     for name in ("own", "total"):
         f |= _neighbours(f"name_{name}", f[f"name_{name}"], (1, -1), 0.0)
@@ -362,33 +325,54 @@ def fill(rows: Array, columns: dict[str, Feature], names: Sequence[str]) -> None
         row[:] = columns[name]
 
 
-def _asked_paths(d: Described, parents: list[int]) -> list[int]:
-    """The paths that a block has, or that lead to one, in order: a quarter of all lead to none."""
-    asked = {-1}
-    for path in {*d.path.tolist(), *d.container_path.tolist()}:
-        while path not in asked:
-            asked.add(path)
-            path = parents[path]
-    return sorted(asked)[1:]
-
-
-def _least_and_most(listed: list[str], odds: dict[str, float]) -> dict[str, tuple[float, float]]:
-    """For each class and id, the least and the most log-odds of its words; 0 if it has none that is known."""
+def _inherited(parents: Array, least: Array, most: Array) -> tuple[Array, Array, Array]:
+    """The least and the most of each path and those around it, 0 at the most or least, and the sum of both."""
     import numpy as np
 
-    sizes: list[int] = []
+    low, high, total = np.empty((3, len(parents) + 1))
+    low[-1] = high[-1] = total[-1] = 0.0  # the parent of the first
+    if native_inherit := native.function(
+        "paths_inherit", "int64[] int float64[] float64[] float64[] float64[] float64[]"
+    ):
+        native_inherit(parents, len(parents), least, most, low, high, total)
+        return low, high, total
+    for path, parent in enumerate(parents.tolist()):
+        low[path], high[path] = min(least[path], low[parent]), max(most[path], high[parent])
+        total[path] = total[parent] + least[path] + most[path]
+    return low, high, total
 
-    def tokens() -> Iterator[list[str]]:
-        for found in name_tokens(listed):
-            sizes.append(len(found) + 1)
-            found.append("")  # known to no table, so that no list is empty
-            yield found
 
-    flat = np.fromiter(map(odds.get, chain.from_iterable(tokens()), repeat(np.nan)), np.float64)
-    lengths = np.array(sizes, np.int64)
-    starts = np.cumsum(lengths) - lengths
-    least, most = (np.nan_to_num(of.reduceat(flat, starts)).tolist() for of in (np.fmin, np.fmax))
-    return dict(zip(listed, zip(least, most, strict=True), strict=True))
+def _depth(parents: Array) -> Array:
+    """How many paths lead to each."""
+    import numpy as np
+
+    depth = np.full(len(parents) + 1, -1, np.int64)
+    if native_depth := native.function("paths_depth", "int64[] int int64[]"):
+        native_depth(parents, len(parents), depth)
+        return depth
+    for path, parent in enumerate(parents.tolist()):
+        depth[path] = depth[parent] + 1
+    return depth
+
+
+def _larger(parents: Array, starts: Array, ends: Array) -> Array:
+    """For each container the next around it that holds more blocks; the outermost stands for itself."""
+    import numpy as np
+
+    if native_larger := native.function("containers_larger", "int64[] int64[] int64[] int int64[]"):
+        out = np.empty_like(parents)
+        native_larger(parents, starts, ends, len(parents), out)
+        return out
+    larger: list[int] = []
+    begin, end = starts.tolist(), ends.tolist()
+    for container, parent in enumerate(parents.tolist()):
+        if parent < 0:
+            larger.append(0)
+        elif begin[parent] == begin[container] and end[parent] == end[container]:
+            larger.append(larger[parent])
+        else:
+            larger.append(parent)
+    return np.array(larger, np.int64)
 
 
 def context(d: Described, p: Array) -> dict[str, Feature]:

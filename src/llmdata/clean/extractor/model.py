@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from llmdata import native
+from llmdata.clean.extractor.lexicon import Lexicon
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,8 @@ class Trees:
             if self.features.view(np.uint32).max() >= len(columns):
                 raise IndexError(f"trees that ask about more than the {len(columns)} features at hand")
             sums = np.full(columns.shape[1], self.bias, np.int32)
-            native_sum(np.ascontiguousarray(columns), columns.shape[1], self.features, self.borders, self.leaves, n_trees, depth, sums)
+            rows = np.ascontiguousarray(columns)
+            native_sum(rows, len(sums), self.features, self.borders, self.leaves, n_trees, depth, sums)
             return _probability(sums)
         out = np.empty(columns.shape[1])
         flat = self.leaves.ravel()
@@ -90,8 +92,8 @@ class Weights:
     """Those of the page, which the first reads and the second too."""
     context: tuple[str, ...]
     """Those that the first's opinion makes, which only the second reads: their rows follow the others'."""
-    names: dict[str, float]
-    words: dict[str, float]
+    names: Lexicon
+    words: Lexicon
     breadth: float
     """How far below the best cut of a page a block may lie (see `choose`)."""
 
@@ -141,7 +143,7 @@ def unpack(stored: dict[str, Array]) -> Weights:
         )
 
     tables = {
-        kind: dict(zip(strings(kind), (stored[f"{kind}_scores"] / SCORE_UNIT).tolist(), strict=True))
+        kind: Lexicon(zip(strings(kind), (stored[f"{kind}_scores"] / SCORE_UNIT).tolist(), strict=True))
         for kind in _VOCABULARIES
     }
     return Weights(
