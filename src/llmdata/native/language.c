@@ -33,7 +33,7 @@ static uint8_t framed(const uint8_t *word, ptrdiff_t size, ptrdiff_t at) {
 
 /* For the pieces `first` to `last` - 1 of `known` (piece n from ends[n] to ends[n + 1], in UTF-8) a row of `sums`
    (pieces, width + 1): the sum of the piece's own row and those of its n-grams of min_n to max_n characters, and last
-   their number. N-grams are hashed by FNV-1a, bytes with their sign, as the library does; the row of a bucket may be -1:
+   their number. N-grams are hashed by FNV-1a, bytes with their sign, as the library does; a bucket's row may be -1:
    none. `own` says of each piece which row of `units` is its own, -1: none, and `has` whether its n-grams count. */
 ptrdiff_t language_sums(const uint8_t *known, const int64_t *ends, ptrdiff_t first, ptrdiff_t last, const int32_t *own,
                         const uint8_t *has, ptrdiff_t min_n, ptrdiff_t max_n, const int32_t *row_of_bucket,

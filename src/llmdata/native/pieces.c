@@ -9,8 +9,8 @@ static uint64_t hash(const uint8_t *at, ptrdiff_t length, uint64_t seed) {
     return xxh3(at, length, seed);
 }
 
-/* A table has a power of two of `slots`, at least one of them free. Each holds the hash of a piece and its number plus 1,
-   or zeros. Which slot a piece gets is up to the seed, which is chance: two pieces of one hash would be taken for one. */
+/* A table has a power of two of `slots`, at least one of them free. Each holds the hash of a piece and its number plus
+   1, or zeros. The seed is chance: no page has pieces that crowd a slot, or two of the same 64 bits. */
 static uint64_t *slot_of(uint64_t *table, ptrdiff_t slots, uint64_t key) {
     uint64_t slot = key & (uint64_t)(slots - 1);
     while (table[2 * slot + 1] && table[2 * slot] != key) slot = (slot + 1) & (uint64_t)(slots - 1);
@@ -19,9 +19,9 @@ static uint64_t *slot_of(uint64_t *table, ptrdiff_t slots, uint64_t key) {
 
 enum { TOGETHER = 16 }; /* so many slots are fetched from memory at a time */
 
-/* The numbers of what lies between the ASCII white space of `data`; gives back how many there are. New pieces are added:
-   `known` holds the bytes of all, piece n from ends[n] to ends[n + 1], and has room for those of `data`. `count` is how
-   many pieces there are, before and after. */
+/* The numbers of what lies between the ASCII white space of `data`; gives back how many there are. New pieces are
+   added: `known` holds the bytes of all, piece n from ends[n] to ends[n + 1], and has room for those of `data`. `count`
+   is how many pieces there are, before and after. */
 ptrdiff_t pieces_number(const uint8_t *data, ptrdiff_t length, ptrdiff_t seed, uint64_t *table, ptrdiff_t slots,
                         uint8_t *known, int64_t *ends, int64_t *count, int64_t *numbers) {
     ptrdiff_t found = 0, at = 0;

@@ -5,11 +5,11 @@ enum { SHORTEST = 2, LONGEST_TOP = 4, LONGEST = 10 };
 
 /* The first n from 2 to 10 whose share of the text's characters exceeds limits[n - 2], or 0; the characters are left in
    `found`. For n up to 4 they are those of the most frequent n-gram, of equals the first; for longer ones those in
-   n-grams that were read before, reading on behind each such n-gram. It stops where repeated n-grams of at least 4 words
-   cover no more than `limits[9]` of the text: longer ones lie within them.
+   n-grams that were read before, reading on behind each such n-gram. It stops where repeated n-grams of at least 4
+   words cover no more than `limits[9]` of the text: longer ones lie within them.
 
-   Fewer than 2**31 words, by their hashes and lengths. `odd` is any odd number: it chooses the places in a table, nothing
-   else. `scratch` has room for 6 numbers a word and one more. */
+   Fewer than 2**31 words, by their hashes and lengths. `odd` is any odd number: it chooses the places in a table,
+   nothing else. `scratch` has room for 6 numbers a word and one more. */
 ptrdiff_t repetition_n_grams(const uint64_t *words, const int64_t *lengths, ptrdiff_t count, ptrdiff_t characters,
                              const double *limits, ptrdiff_t odd, uint64_t *scratch, int64_t *found) {
     uint64_t *hashes = scratch;
