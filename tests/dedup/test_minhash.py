@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llmdata import native
 from llmdata.dedup.config import MinhashConfig
 from llmdata.dedup.curve import band_probability, changed_words, plot, similarity_at
 from llmdata.dedup.minhash import Minhash, signatures
@@ -133,6 +134,20 @@ def test_keys_do_not_depend_on_neighbours() -> None:
     together = keys_of(config, texts)
     assert [keys_of(config, [text])[0].tolist() for text in texts] == together.tolist()
     assert keys_of(config, []).shape[0] == 0
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(64, [33252, 54789, 60732, 28665]), (32, [33319, 21983, 55527, 62876])])
+@pytest.mark.parametrize("in_c", [True, False])
+def test_keys_are_those_of_earlier_versions(
+    monkeypatch: pytest.MonkeyPatch, bits: Any, expected: list[int], in_c: bool
+) -> None:
+    """Or runs could not be compared with those of before: a change here needs a new version of the stage."""
+    if not in_c:
+        monkeypatch.setattr(native, "function", lambda *_: None)
+    text = "The first 1,234 words of été, 東京 and Straße — so it says; "
+    text += "nothing else is here to be seen by anyone who looks."
+    keys = keys_of(MinhashConfig(hash_bits=bits), [text])
+    assert (keys[0, :4] & np.uint64(0xFFFF)).tolist() == expected
 
 
 def test_seed_chooses_other_functions() -> None:
