@@ -65,7 +65,7 @@ def _read(file: _Reader) -> ModelFile:
     if kind != _SUPERVISED or loss not in _LOSSES:
         raise BadModelFile("it is no model for classification")
     size, word_count, label_count, _, pruned = file.take("iiiqq")
-    entries = [file.entry() for _ in range(size)]
+    entries = file.entries(size)
     words = [word for word, _, kind in entries if kind == _WORD]
     labels = [word for word, _, kind in entries if kind == _LABEL]
     if (len(words), len(labels)) != (word_count, label_count):
@@ -100,13 +100,15 @@ class _Reader:
         self._at += struct.calcsize("<" + form)
         return values
 
-    def entry(self) -> tuple[bytes, int, int]:
-        """A word, how often it was met, and its kind."""
-        end = self._data.index(b"\0", self._at)
-        word = self._data[self._at : end]
-        self._at = end + 1
-        count, kind = self.take("qb")
-        return word, count, kind
+    def entries(self, count: int) -> list[tuple[bytes, int, int]]:
+        """Words, each with how often it was met and its kind."""
+        row = struct.Struct("<qb")
+        found = []
+        for _ in range(count):
+            end = self._data.index(b"\0", self._at)
+            found.append((self._data[self._at : end], *row.unpack_from(self._data, end + 1)))
+            self._at = end + 1 + row.size
+        return found
 
     def array(self, kind: str, count: int) -> npt.NDArray[Any]:
         import numpy as np

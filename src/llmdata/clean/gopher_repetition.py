@@ -1,7 +1,7 @@
 """Gopher's repetition rules (arXiv 2112.11446, table A1): pages that say the same thing again and again.
 
-All shares of characters are of the characters of the text. N-grams are compared by 64-bit hashes of their words, so
-that NumPy does the counting.
+All shares of characters are of the characters of the text. N-grams are compared by 64-bit hashes of their words
+(`native/repetition.c`, or NumPy, in which the same is written below).
 """
 
 from __future__ import annotations
@@ -74,15 +74,12 @@ class GopherRepetition:
             ),
             default=1.0,
         )
-
-        self._find = native.function("repetition_n_grams", "uint64[] int64[] int int float64[] int uint64[] int64[]")
-        if self._find:
-            import numpy as np
-
-            limits = [limit for rule, limit in self._limits.items() if rule.endswith("_gram")]
-            self._n_gram_limits = np.array(
-                [*[math.inf if limit is None else limit for limit in limits], self._least_duplicate_limit]
-            )
+        self._n_grams_in_c = native.function(
+            "repetition_n_grams", "uint64[] int64[] int int float64[] int uint64[] int64[]"
+        )
+        limits = [limit for rule, limit in self._limits.items() if rule.endswith("_gram")]
+        self._n_gram_limits = [math.inf if limit is None else limit for limit in limits]
+        self._odd = int.from_bytes(os.urandom(7), "little") | 1
 
     def __call__(self, doc: Document) -> Document | Rejection:
         text = doc.text
@@ -111,13 +108,11 @@ class GopherRepetition:
         words = view.tokens.hashes
         if len(words) < 2:
             return None
-        if self._find and len(words) < 1 << 31:
-            found = np.zeros(1, np.int64)
-            odd = int.from_bytes(os.urandom(7), "little") | 1
+        if self._n_grams_in_c and len(words) < 1 << 31:
+            limits, found = np.array([*self._n_gram_limits, self._least_duplicate_limit]), np.zeros(1, np.int64)
             scratch = np.empty(6 * len(words) + 1, np.uint64)
-            n = self._find(
-                words, view.tokens.lengths, len(words), len(doc.text), self._n_gram_limits, odd, scratch, found
-            )
+            text = words, view.tokens.lengths, len(words), len(doc.text)
+            n = self._n_grams_in_c(*text, limits, self._odd, scratch, found)
             rule = f"top_{n}_gram" if n <= 4 else f"duplicate_{n}_gram"
             return self._above(doc, rule, int(found[0]) / len(doc.text)) if n else None
         # ends[i] is the number of characters of the words before word i

@@ -1,8 +1,9 @@
-"""fastText's classification by characters (arXiv 1607.01759, 1612.03651) in NumPy: the library's answers, sooner.
+"""fastText's classification by characters (arXiv 1607.01759, 1612.03651): the library's answers, sooner.
 
 The library makes a string and a hash of each n-gram of each word it reads. Here a word's n-grams are looked up once:
-the sum of their rows is kept by the word's number, which filters of words need too (`text.Pieces`). Sums are of
-integers (rows rounded to 2**-24): which words were kept, and in which order they are added, decides nothing.
+the sum of their rows is kept by the word's number, which filters of words need too (`pieces.Pieces`). Sums are of
+integers (rows rounded to 2**-24): which words were kept, and in which order they are added, decides nothing, nor does
+it whether `native/language.c` adds them or NumPy.
 """
 
 from __future__ import annotations
