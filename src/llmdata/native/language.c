@@ -3,7 +3,7 @@
 
 enum { TOGETHER = 32 }; /* so many rows are fetched from memory at a time */
 
-static void add_row(int64_t *sum, const int32_t *units, ptrdiff_t width, ptrdiff_t row) {
+static inline void add_row(int64_t *sum, const int32_t *units, ptrdiff_t width, ptrdiff_t row) {
     for (ptrdiff_t place = 0; place < width; place++) sum[place] += units[row * width + place];
     sum[width]++;
 }
@@ -15,7 +15,7 @@ typedef struct {
     int waiting;
 } Rows;
 
-static void add_waiting(Rows *rows, int64_t *sum) {
+static inline void add_waiting(Rows *rows, int64_t *sum) {
     int32_t row[TOGETHER];
     for (int n = 0; n < rows->waiting; n++) {
         row[n] = rows->row_of_bucket[rows->bucket[n]];
@@ -35,6 +35,7 @@ static uint8_t framed(const uint8_t *word, ptrdiff_t size, ptrdiff_t at) {
    (pieces, width + 1): the sum of the piece's own row and those of its n-grams of min_n to max_n characters, and last
    their number. N-grams are hashed by FNV-1a, bytes with their sign, as the library does; a bucket's row may be -1:
    none. `own` says of each piece which row of `units` is its own, -1: none, and `has` whether its n-grams count. */
+FOR_EACH_PROCESSOR
 ptrdiff_t language_sums(const uint8_t *known, const int64_t *ends, ptrdiff_t first, ptrdiff_t last, const int32_t *own,
                         const uint8_t *has, ptrdiff_t min_n, ptrdiff_t max_n, const int32_t *row_of_bucket,
                         ptrdiff_t buckets, const int32_t *units, ptrdiff_t width, int64_t *sums) {
@@ -66,6 +67,7 @@ ptrdiff_t language_sums(const uint8_t *known, const int64_t *ends, ptrdiff_t fir
 }
 
 /* Adds the rows `numbers` of `rows` (any, width) to `sum`. */
+FOR_EACH_PROCESSOR
 ptrdiff_t language_add(const int64_t *rows, ptrdiff_t width, const int64_t *numbers, ptrdiff_t count, int64_t *sum) {
     for (ptrdiff_t at = 0; at < count; at++) {
         const int64_t *row = rows + numbers[at] * width;
