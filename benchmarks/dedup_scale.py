@@ -1,7 +1,7 @@
 """MinHash dedup of generated documents: time, memory and disk at several sizes, and what is found against the theory.
 
-Documents have 200 words of a Zipf-like vocabulary, a fifth of them near-duplicates of another with 1 to 16 words
-replaced. Their Jaccard similarity is known exactly: each replaced word costs five shingles on either side.
+Documents have 200 words (or $WORDS) of a Zipf-like vocabulary, a fifth of them near-duplicates of another with 1 to 16
+words replaced. Their Jaccard similarity is known exactly: each replaced word costs five shingles on either side.
 
     python benchmarks/dedup_scale.py 100000 300000 1000000
 """
@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 
 from llmdata.dedup.curve import band_probability
 
-WORDS, VOCABULARY, GROUP = 200, 50_000, 5_000
+WORDS = int(os.environ.get("WORDS", "200"))
+VOCABULARY, GROUP = 50_000, 5_000
 EDITS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 
 
