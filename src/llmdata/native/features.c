@@ -1,5 +1,5 @@
 /* What the extractor counts and looks up for every block, container and path (clean/extractor/features.py). */
-#include "utf8.h"
+#include "table.h"
 
 /* How many characters of each kind each text has, added to `counts`: (texts, n_kinds). `lengths` are in characters, `kinds`
    is asked about the basic plane. */
@@ -16,21 +16,6 @@ ptrdiff_t count_characters(const char *bytes, ptrdiff_t size, const int64_t *len
     return 0;
 }
 
-/* Words by number, looked up by open addressing. Word w is `letters[starts[w]:starts[w + 1]]`; of the slots, a power of
-   two, each holds a number and one, or 0. */
-typedef struct {
-    const uint8_t *letters;
-    const int64_t *starts;
-    int32_t *slots;
-    size_t mask;
-} Table;
-
-static size_t slot_of(const uint8_t *bytes, size_t length, size_t mask) { /* FNV-1a of the letters in lower case */
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t k = 0; k < length; k++) hash = (hash ^ lower(bytes[k])) * 0x100000001b3u;
-    return (hash ^ hash >> 32) & mask;
-}
-
 /* Fills the slots, more than there are words, of a table with all of them. */
 ptrdiff_t table_fill(const char *letters, const int64_t *starts, ptrdiff_t words, int32_t *slots, ptrdiff_t n_slots) {
     const uint8_t *bytes = (const uint8_t *)letters;
@@ -42,16 +27,6 @@ ptrdiff_t table_fill(const char *letters, const int64_t *starts, ptrdiff_t words
     return 0;
 }
 
-static int32_t look_up(const Table *table, const uint8_t *bytes, const uint8_t *end) {
-    size_t length = (size_t)(end - bytes);
-    for (size_t slot = slot_of(bytes, length, table->mask); table->slots[slot]; slot = (slot + 1) & table->mask) {
-        int32_t word = table->slots[slot] - 1;
-        const uint8_t *known = table->letters + table->starts[word];
-        if ((size_t)(table->starts[word + 1] - table->starts[word]) == length && is_lower(bytes, known, length)) return word;
-    }
-    return -1;
-}
-
 /* The numbers of all words between blanks. */
 static int32_t *look_up_words(const Table *table, const uint8_t *at, const uint8_t *end, int32_t *found) {
     const uint8_t *word = NULL;
@@ -59,11 +34,11 @@ static int32_t *look_up_words(const Table *table, const uint8_t *at, const uint8
         if (!is_blank(character(at, end, &length))) {
             if (!word) word = at;
         } else if (word) {
-            *found++ = look_up(table, word, at);
+            *found++ = look_up(table, word, (size_t)(at - word), 1);
             word = NULL;
         }
     }
-    if (word) *found++ = look_up(table, word, end);
+    if (word) *found++ = look_up(table, word, (size_t)(end - word), 1);
     return found;
 }
 
@@ -81,7 +56,7 @@ static int32_t *look_up_parts(const Table *table, const uint8_t *at, const uint8
             continue;
         }
         if (capitals > at && part > capitals && capitals - at > 1) part = capitals - 1; /* of XMLHttp, XML */
-        *found++ = look_up(table, at, part);
+        *found++ = look_up(table, at, (size_t)(part - at), 1);
         at = part;
     }
     return found;
@@ -91,7 +66,7 @@ static int32_t *look_up_parts(const Table *table, const uint8_t *at, const uint8
    they are. `lowered` are the items in lower case. `names` are the same in their own case, and their parts are looked up
    too, and -1 follows each; or it is empty. There is room for two numbers more than each item has bytes in both. */
 ptrdiff_t table_look_up(const char *lowered, const char *names, ptrdiff_t are_names, ptrdiff_t items, const char *letters,
-                        const int64_t *starts, int32_t *slots, ptrdiff_t n_slots, int32_t *found, int64_t *sizes) {
+                        const int64_t *starts, const int32_t *slots, ptrdiff_t n_slots, int32_t *found, int64_t *sizes) {
     Table table = {(const uint8_t *)letters, starts, slots, (size_t)n_slots - 1};
     const uint8_t *low = (const uint8_t *)lowered, *name = (const uint8_t *)names;
     int32_t *next = found;

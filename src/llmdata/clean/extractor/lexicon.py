@@ -61,16 +61,23 @@ class Lexicon(dict[str, float]):
 
     @cached_property
     def _table(self) -> tuple[bytes, Array, Array, Array]:
-        """Letters of all words, where each begins, a hash table of them, and their numbers; NaN is that of word -1."""
+        """The table of the words, and their numbers; NaN is that of word -1."""
         import numpy as np
 
-        words = [word.encode("utf-8", "surrogatepass") for word in self]
-        starts = np.cumsum([0, *map(len, words)], dtype=np.int64)
-        letters, slots = b"".join(words), np.zeros(2 << len(words).bit_length(), np.int32)
-        fill = native.function("table_fill", "bytes int64[] int int32[] int")
-        assert fill is not None
-        fill(letters, starts, len(words), slots, len(slots))
-        return letters, starts, slots, np.array([*self.values(), np.nan])
+        return *table_of(self), np.array([*self.values(), np.nan])
+
+
+def table_of(words: Iterable[str]) -> tuple[bytes, Array, Array]:
+    """Letters of all words, where each begins and the last ends, and a hash table of them, as C looks them up."""
+    import numpy as np
+
+    encoded = [word.encode("utf-8", "surrogatepass") for word in words]
+    starts = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    letters, slots = b"".join(encoded), np.zeros(2 << len(encoded).bit_length(), np.int32)
+    fill = native.function("table_fill", "bytes int64[] int int32[] int")
+    assert fill is not None
+    fill(letters, starts, len(encoded), slots, len(slots))
+    return letters, starts, slots
 
 
 def name_tokens(names: Sequence[str]) -> Iterator[list[str]]:

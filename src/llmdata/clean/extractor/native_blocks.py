@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from llmdata import native
+from llmdata.clean.extractor.lexicon import table_of
 from llmdata.clean.extractor.page import BIT, BODY_PROPERTIES, DROPPED, LONGEST_NAME, ROLES, TAGS, Page
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _FUNCTIONS = (
 ).split()
 _KINDS = "inline block empty dropped a br img hr title meta script".split()
 _ARGUMENTS = (
-    "uint64[] int int bytes int64[] int int64[] uint32[] int int int64[] uint8[] uint8[] uint8[] "
+    "uint64[] int int bytes int64[] int32[] int int64[] int64[] uint32[] int int int64[] uint8[] uint8[] uint8[] "
     "int64[] int64[] int64[] int64[] int64[]"
 )
 _HEAD = {"t": "title", "o": "og:type", "l": "script"}
@@ -42,7 +43,7 @@ def walk(tree: LexborHTMLParser, body: LexborNode | None, html: str) -> tuple[Pa
     import numpy as np
 
     root, body_id = tree.root.mem_id, body.mem_id if body else 0
-    words, meanings, bits, zeros = _vocabulary()
+    (words, starts, slots), meanings, bits, zeros = _vocabulary()
     elements, length = html.count("<") + 64, len(html) + 1024
     while True:
         rooms = np.array([2 * length, length, length, 0, 0, 0], np.int64)
@@ -50,8 +51,8 @@ def walk(tree: LexborHTMLParser, body: LexborNode | None, html: str) -> tuple[Pa
         blocks, containers, paths, opened = (np.empty((elements, columns), np.int64) for columns in (6, 4, 5, 4))
         known = np.zeros(2 * elements, np.int64)
         was_short = call(
-            functions, root, body_id, words, meanings, len(meanings), bits, zeros, len(zeros), elements, rooms,
-            text, path_names, head, blocks, containers, paths, opened, known,
+            functions, root, body_id, words, starts, slots, len(slots), meanings, bits, zeros, len(zeros), elements,
+            rooms, text, path_names, head, blocks, containers, paths, opened, known,
         )  # fmt: skip
         if not was_short:
             break
@@ -86,7 +87,7 @@ def _functions() -> Array | None:
 
 
 @cache
-def _vocabulary() -> tuple[bytes, Array, Array, Array]:
+def _vocabulary() -> tuple[tuple[bytes, Array, Array], Array, Array, Array]:
     """The words that C knows, what each means (bits × 16 + kind), three bits, and the digit 0 of every script."""
     import numpy as np
 
@@ -98,7 +99,7 @@ def _vocabulary() -> tuple[bytes, Array, Array, Array]:
     means["aria-hidden true"] = BIT["aria_hidden"] << 4
     digits = (point for point in range(0x20000) if chr(point).isdecimal())
     return (
-        "".join(f"{word}\0" for word in means).encode(),
+        table_of(means),
         np.array(list(means.values()), np.int64),
         np.array([BIT["link"], BIT["pre"], BIT["hidden"]], np.int64),
         np.array([point for point in digits if unicodedata.decimal(chr(point)) == 0], np.uint32),
