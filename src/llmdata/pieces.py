@@ -160,9 +160,9 @@ class Pieces:
                 self._make_room(_LONGEST_IN_C)
             numbers = left[:found]
         else:
-            numbers = np.unique(numbers[self._first.take(numbers) < 0])
+            numbers = numbers[self._first.take(numbers) < 0]
         if len(numbers):
-            self._cut_by_rules(numbers)
+            self._cut_by_rules(np.unique(numbers))
 
     def _cut_by_rules(self, numbers: Numbers) -> None:
         import numpy as np
@@ -209,16 +209,12 @@ def _number_in_c() -> Callable[..., int] | None:
 
 
 class Lexicon:
-    """Given words, all of them different, and which pieces are among them: in C alone."""
+    """Given words, and which pieces are among them. See `lexicon`."""
 
-    def __init__(self, words: list[bytes]) -> None:
+    def __init__(self, words: list[bytes], number: Callable[..., int], find: Callable[..., int]) -> None:
         import numpy as np
 
-        number, joined = _number_in_c(), b" ".join(words)
-        find = native.function("pieces_find", "uint8[] int64[] int int int uint64[] int int64[]")
-        if number is None or find is None or joined.split() != words:
-            raise ValueError("no C, or words with white space in them")
-        slots = 1 << (2 * len(words)).bit_length()
+        joined, slots = b" ".join(words), 1 << (2 * len(words)).bit_length()
         self._find, self._place = find, (int.from_bytes(os.urandom(7), "little"), np.zeros(2 * slots, np.uint64), slots)
         columns = np.zeros(len(joined), np.uint8), np.zeros(len(words) + 1, np.int64), np.zeros(1, np.int64)
         number(joined, len(joined), *self._place, *columns, np.zeros(len(words), np.int64))
@@ -230,6 +226,13 @@ class Lexicon:
         found = np.empty(len(known) - first, np.int64)
         self._find(known.data, known.ends, first, len(known), *self._place, found)
         return found
+
+
+def lexicon(words: list[bytes]) -> Lexicon | None:
+    """Of words, all of them different. None where there is no C, or one has white space in it."""
+    number = _number_in_c()
+    find = native.function("pieces_find", "uint8[] int64[] int int int uint64[] int int64[]")
+    return Lexicon(words, number, find) if number and find and b" ".join(words).split() == words else None
 
 
 @cache

@@ -18,7 +18,7 @@ from llmdata import native
 from llmdata.clean.fasttext import LABEL
 from llmdata.clean.fasttext_file import BadModelFile, ModelFile, read_model
 from llmdata.errors import ConfigError
-from llmdata.pieces import Lexicon, pieces
+from llmdata.pieces import lexicon, pieces
 from llmdata.text import TextView
 
 if TYPE_CHECKING:
@@ -79,10 +79,8 @@ class Classifier:
             "language_sums", "uint8[] int64[] int int int32[] uint8[] int int int32[] int int32[] int int64[]"
         )
         words = list(dict.fromkeys([*model.words, *model.labels]))
-        if b" ".join(words).split() != words:
-            self._sum_in_c = None
-        if self._sum_in_c:
-            self._lexicon = Lexicon(words)
+        self._lexicon = lexicon(words)
+        if self._lexicon:
             # Of each word, and last of all others, its row and whether its n-grams count.
             self._own = np.array([*(self._row_of_word.get(word, -1) for word in words), -1], np.int32)
             self._has = np.array([*(word not in self._not_words for word in words), True], np.uint8)
@@ -133,7 +131,11 @@ class Classifier:
             longer = np.zeros((2 * last, self._width), np.int64)
             longer[:first] = self._sums[:first]
             self._sums = longer
-        if self._sum_in_c and self._is_plain(known.data[known.ends[first] : known.ends[last]].tobytes()):
+        if (
+            self._sum_in_c
+            and self._lexicon
+            and self._is_plain(known.data[known.ends[first] : known.ends[last]].tobytes())
+        ):
             words = self._lexicon.numbers(known, first)
             own, has = self._own.take(words, mode="wrap"), self._has.take(words, mode="wrap")
             n_grams = self._min_n, self._max_n, self._row_of_bucket, int(self._buckets)

@@ -144,7 +144,7 @@ static int read_piece(Cutter *c, const uint8_t *bytes, ptrdiff_t size, int *leng
 /* Cuts those of the pieces `numbers` that were not yet cut (their `first` is -1) into tokens, each added to the columns
    behind the `used` that are there, and tells where those of each piece stand (`first`, `counts`). Begins at the place
    `at` and stops where there may be no `room` for the tokens of a piece. Gives back how many pieces were left to other
-   rules; `left` says which, and their `first` becomes -2. */
+   rules; `left` says which, some more than once. */
 ptrdiff_t words_cut(const int64_t *numbers, ptrdiff_t count, const uint8_t *known, const int64_t *ends,
                     const uint16_t *classes, const uint8_t *exceptions, ptrdiff_t exception_count, const char *units,
                     int64_t *first, int64_t *counts, uint64_t *hashes, int64_t *lengths, uint8_t *kinds, ptrdiff_t room,
@@ -168,7 +168,6 @@ ptrdiff_t words_cut(const int64_t *numbers, ptrdiff_t count, const uint8_t *know
             counts[number] = cutter.used - *used;
             *used = cutter.used;
         } else {
-            first[number] = -2;
             left[remaining++] = number;
         }
     }
