@@ -23,7 +23,7 @@ from llmdata.document import Document, Rejection
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, InputError
 from llmdata.pipeline.clean import run_clean
-from llmdata.pipeline.recipe import CleanConfig
+from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.storage.place import Place
 
 from .helpers import VOCABULARY, text_of

@@ -219,3 +219,17 @@ def test_ctrl_c_while_the_fork_server_imports_ends_without_a_traceback(tmp_path:
     _, stderr = script.communicate(timeout=60)
     assert "Interrupted." in stderr
     assert "KeyboardInterrupt" not in stderr
+
+
+def test_what_comes_next_is_prepared_once_while_workers_work(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    tasks = [Task(f"t{number}", {"items": ["ok"]}) for number in range(3)]
+
+    def meanwhile() -> None:
+        seen.append([process.name for process in multiprocessing.active_children()])
+
+    session = Session(workers=2, meanwhile=meanwhile)
+    run_tasks(tasks, functions.walk, session, stage="walk")
+    run_tasks(tasks, functions.walk, session, stage="again")
+    assert len(seen) == 1
+    assert len(seen[0]) == 2

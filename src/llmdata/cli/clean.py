@@ -65,7 +65,6 @@ def clean(
         executor=executor,
         ray_address=ray_address,
     ) as (session, console):
-        import llmdata.storage.no_pandas  # noqa: F401
         from llmdata.audit.funnel import funnel_table
         from llmdata.errors import ConfigError
         from llmdata.pipeline.clean import run_clean
@@ -91,6 +90,7 @@ def clean(
             config = load_recipe(recipe, [*overrides, *options, *(settings or [])]).clean
         if config is None:
             raise ConfigError(f"recipe {recipe} has no clean section")
+        session.meanwhile = _import_arrow
         place = Place.of(out)
         with locked(place, "llmdata clean"):
             result = run_clean(place, config, session, rerun=rerun)
@@ -101,6 +101,14 @@ def clean(
             {"out": str(place), "fresh": result.fresh, "seconds": round(result.seconds, 3), "funnel": result.funnel},
             f"Kept documents: {place / 'final'}   Rejected, with reasons: {place / 'rejected'}",
         )
+
+
+def _import_arrow() -> None:
+    """For what this process does between the passes and behind them; until then it needs none of it."""
+    import pyarrow.compute  # noqa: F401
+
+    import llmdata.dedup.resolve
+    import llmdata.storage.no_pandas  # noqa: F401
 
 
 def _yaml(values: list[str]) -> str:

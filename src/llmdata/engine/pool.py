@@ -222,6 +222,9 @@ class _Run:
                     self.session.stop.check()
             else:
                 self._hand_out()
+            if self.session.meanwhile:
+                meanwhile, self.session.meanwhile = self.session.meanwhile, None
+                meanwhile()
             for worker in self._ready():
                 self._receive(worker, facts)
             for worker in list(self.workers):

@@ -6,7 +6,7 @@ import atexit
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -134,3 +134,5 @@ class Session:
     """This process's part, where several make a run together."""
     cluster: Cluster | None = None
     """Where tasks run instead of in processes of this machine."""
+    meanwhile: Callable[[], None] | None = None
+    """Called once, when local workers have their first tasks: to import what comes after them."""
