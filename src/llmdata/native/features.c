@@ -18,9 +18,10 @@ ptrdiff_t count_characters(const char *bytes, ptrdiff_t size, const int64_t *len
 
 /* Fills the slots, more than there are words, of a table with all of them. */
 ptrdiff_t table_fill(const char *letters, const int64_t *starts, ptrdiff_t words, int32_t *slots, ptrdiff_t n_slots) {
-    const uint8_t *bytes = (const uint8_t *)letters;
+    size_t mask = (size_t)n_slots - 1;
     for (ptrdiff_t word = 0; word < words; word++) {
-        size_t mask = (size_t)n_slots - 1, slot = slot_of(bytes + starts[word], (size_t)(starts[word + 1] - starts[word]), mask);
+        size_t length = (size_t)(starts[word + 1] - starts[word]);
+        size_t slot = slot_of(slots, mask, (const uint8_t *)letters + starts[word], length);
         while (slots[slot]) slot = (slot + 1) & mask;
         slots[slot] = (int32_t)(word + 1);
     }

@@ -12,15 +12,16 @@ typedef struct {
     size_t mask;
 } Table;
 
-static inline size_t slot_of(const uint8_t *bytes, size_t length, size_t mask) { /* FNV-1a of the letters in lower case */
-    uint64_t hash = 0xcbf29ce484222325u;
+/* By FNV-1a of the letters in lower case. Where a table lies is its seed: nobody can make words that all fall together. */
+static inline size_t slot_of(const int32_t *slots, size_t mask, const uint8_t *bytes, size_t length) {
+    uint64_t hash = 0xcbf29ce484222325u ^ (uint64_t)(uintptr_t)slots;
     for (size_t k = 0; k < length; k++) hash = (hash ^ lower(bytes[k])) * 0x100000001b3u;
     return (hash ^ hash >> 32) & mask;
 }
 
 /* The number of the word `bytes`, as it is or in lower case; -1 if there is none. */
 static inline int32_t look_up(const Table *table, const uint8_t *bytes, size_t length, int in_lower_case) {
-    for (size_t slot = slot_of(bytes, length, table->mask); table->slots[slot]; slot = (slot + 1) & table->mask) {
+    for (size_t slot = slot_of(table->slots, table->mask, bytes, length); table->slots[slot]; slot = (slot + 1) & table->mask) {
         int32_t word = table->slots[slot] - 1;
         const uint8_t *known = table->letters + table->starts[word];
         if ((size_t)(table->starts[word + 1] - table->starts[word]) == length &&
