@@ -27,9 +27,11 @@ import pyarrow.parquet as pq
 
 from llmdata.config import parse_size
 from llmdata.storage.encoding import load_encoding
+from llmdata.storage.parquet import write_table
+from llmdata.storage.place import Place
 
-ROW_GROUP = 50_000_000
-"""Text in a row group, so that the smallest sample has one in each of two files."""
+FILE = 100_000_000
+"""Text in a file of a sample."""
 
 
 def peak_of(order: list[str]) -> tuple[int, float]:
@@ -63,27 +65,28 @@ def longest_of(file: Path) -> pa.RecordBatch:
 
 def sample(corpus: Path, size: int, folder: Path) -> int:
     """The longest document of CORPUS and every so many of all, `size` bytes of text or all there is, in files of at
-    most 100 MB and at least two: the same kind of text at every size. Returns the bytes."""
+    most 100 MB and at least two, as `llmdata clean` writes them: the same kind of text, and row groups of one size
+    (32 MB, and a document), at every size. Returns the bytes."""
     files = sorted(corpus.glob("*.parquet"))
     facts = [file.metadata for file in map(pq.ParquetFile, files)]
     groups = [found.row_group(group) for found in facts for group in range(found.num_row_groups)]
     whole = sum(group.column(0).total_uncompressed_size for group in groups)
-    rows = sum(group.num_rows for group in groups)
-    step, parts = max(1, round(whole / size)), max(2, -(-min(size, whole) // 100_000_000))
-    seen = turn = total = size = 0
-    held = [max((longest_of(file) for file in files), key=lambda row: int(row.column("text").nbytes))]
-    with contextlib.ExitStack() as stack:
-        schema = pq.read_schema(files[0])
-        writers = [stack.enter_context(pq.ParquetWriter(folder / f"{part}.parquet", schema)) for part in range(parts)]
-        for batch in (batch for file in files for batch in pq.ParquetFile(file).iter_batches(1000)):
-            held.append(batch.take(pa.array(range(-seen % step, len(batch), step), pa.int64())))
-            seen += len(batch)
-            size += held[-1].column("text").nbytes
-            if size >= ROW_GROUP or seen == rows:
-                table = pa.Table.from_batches(held)
-                writers[turn % parts].write_table(table, row_group_size=max(1, len(table)))
-                total, turn, held, size = total + size, turn + 1, [], 0
-    return total
+    step, part, total = max(1, round(whole / size)), min(FILE, size // 2), 0
+    held: list[pa.RecordBatch] = [max(map(longest_of, files), key=lambda row: int(row.column("text").nbytes))]
+
+    def write() -> int:
+        write_table(Place(str(folder / f"{len(list(folder.iterdir()))}.parquet")), held, held[0].schema)
+        written = sum(int(batch.column("text").nbytes) for batch in held)
+        held.clear()
+        return written
+
+    seen = 0
+    for batch in (batch for file in files for batch in pq.ParquetFile(file).iter_batches(1000)):
+        held.append(batch.take(pa.array(range(-seen % step, len(batch), step), pa.int64())))
+        seen += len(batch)
+        if sum(int(batch.column("text").nbytes) for batch in held) >= part:
+            total += write()
+    return total + (write() if held else 0)
 
 
 def memory(corpus: Path, sizes: list[int], name: str) -> None:
@@ -117,7 +120,7 @@ def hard_texts(scale: int) -> dict[str, str]:
 def linear(names: list[str]) -> None:
     for name in names:
         encoding = load_encoding(name)
-        encoding.encode_arrow(pa.array(["warm"], pa.large_string()))
+        encoding.encode_arrow(pa.array(["warm", "ab" * 500_000], pa.large_string()))  # with the tables of long words
         seconds: dict[str, list[float]] = {}
         for scale in (1, 2, 4):
             for kind, text in hard_texts(scale).items():

@@ -83,6 +83,9 @@ class Encoding(ABC):
         """The text of `ids`, with U+FFFD where bytes are not UTF-8."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
+    def release(self) -> None:  # noqa: B027 - most kinds have none
+        """Give back the memory that only encoding needs; it is taken again when something is encoded."""
+
     def _missing(self, token: int) -> ValueError:
         return ValueError(f"token {token} is not in this vocabulary of {self.n_vocab}")
 
@@ -226,8 +229,11 @@ class BpeEncoding(Encoding):
         if self._bulk_memory is None:
             self._bulk_memory = _memory()
         elif _memory() - self._bulk_memory > CACHE_BYTES:
-            self.__dict__.pop("bulk")
-            self._bulk_memory = None
+            self.release()
+
+    def release(self) -> None:
+        self.__dict__.pop("bulk", None)
+        self._bulk_memory = None
 
     @cached_property
     def _bytes(self) -> dict[int, bytes]:

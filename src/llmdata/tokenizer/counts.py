@@ -11,6 +11,7 @@ import numpy.typing as npt
 from llmdata.storage.inputs import Piece
 from llmdata.storage.parquet import BATCH_ROWS, open_parquet, write_table
 from llmdata.storage.place import Place
+from llmdata.tokenizer.source import BATCH_BYTES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,8 +50,10 @@ def _copies(
         column[rows[inside] - first] = counts[inside]
         filled = pa.array(column, mask=column < 0)
         done = 0
+        whole = max(1, file.metadata.row_group(group).total_byte_size)
+        most = max(1, min(BATCH_ROWS, BATCH_BYTES * size // whole))  # few at a time of long documents
         try:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group]):
+            for batch in file.iter_batches(batch_size=most, row_groups=[group], use_threads=False):
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
                 columns[COLUMN] = filled.slice(done, batch.num_rows)
                 yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)

@@ -6,6 +6,7 @@ there.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import itertools
 import resource
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ENCODED = f"{PRIVATE}/encoded"
+
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_LARGE = 1_000_000
+"""Bytes from which memory goes back to the system as soon as it is free. By default the C library keeps up to 32 MB of
+the kind once it has been used, with holes that the next text does not fit into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,9 @@ def run_encode_task(task: EncodeTask) -> dict[str, int]:
 
 @lru_cache(maxsize=1)
 def _encoding(folder: str) -> Encoding:
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc's
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
     return load_encoding(Place.of(folder))
 
 

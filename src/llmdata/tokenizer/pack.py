@@ -107,6 +107,7 @@ def tokenize(
     if session.share is None or before is None:
         manifest.save_stamp(out, STAGE, {"state": state, "finished": False})
     keep_encoding(encoding, tokenizer, out / TOKENIZER)
+    encoding.release()
     encoded = _encode(pieces, val_pieces, out, config, encoding, session)
     index = _assemble(encoded, out, config, encoding, session)
     rejected = sum(sum(made.counts[STAGE]["rejected"].values()) for made in encoded)

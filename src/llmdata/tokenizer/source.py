@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-_BATCH_BYTES = 4_000_000
+BATCH_BYTES = 4_000_000
 _BATCH_DOCUMENTS = 4096
 
 
@@ -106,7 +106,7 @@ def _of_columns(
     done = seen = size = 0
     held: list[pa.RecordBatch] = []
     text_bytes = max(1, _column(file, group, piece.text_column).total_uncompressed_size)
-    most = max(1, min(BATCH_ROWS, _BATCH_BYTES * last // text_bytes))  # rows of a megabyte each, 256 at once: 256 MB
+    most = max(1, min(BATCH_ROWS, BATCH_BYTES * last // text_bytes))  # rows of a megabyte each, 256 at once: 256 MB
 
     def joined() -> Texts:
         table = pa.Table.from_batches(held)
@@ -121,7 +121,7 @@ def _of_columns(
                 held.append(part)
                 seen += part.num_rows
                 size += part.column(piece.text_column).nbytes
-                if size >= _BATCH_BYTES or seen - done >= _BATCH_DOCUMENTS:
+                if size >= BATCH_BYTES or seen - done >= _BATCH_DOCUMENTS:
                     yield joined()
                     held, done, size = [], seen, 0
                     _give_back()
@@ -146,7 +146,7 @@ def _give_back() -> None:
 
 def _parts(batch: pa.RecordBatch, name: str) -> Iterator[pa.RecordBatch]:
     """`batch`, halved until no part of several rows has more than a batch's bytes in column `name`."""
-    if batch.num_rows < 2 or batch.column(name).nbytes <= _BATCH_BYTES:
+    if batch.num_rows < 2 or batch.column(name).nbytes <= BATCH_BYTES:
         yield batch
         return
     middle = batch.num_rows // 2
@@ -195,7 +195,7 @@ def _of_documents(items: Iterable[tuple[int, Document | Rejection]], rejections:
         rows.append(row)
         held.append(item)
         size += len(item.text)
-        if len(held) >= _BATCH_DOCUMENTS or size >= _BATCH_BYTES:
+        if len(held) >= _BATCH_DOCUMENTS or size >= BATCH_BYTES:
             yield _of_held(rows, held)
             rows, held, size = [], [], 0
     if held:
