@@ -8,6 +8,7 @@ _TEXTS = (
     "llmdata.pipeline.task",
     "pyarrow.parquet",
     "llmdata.storage.no_pandas",
+    "numpy.ma",  # np.unique asks for it
     "xxhash",
     "fasttext_pybind",
 )
@@ -21,4 +22,6 @@ _PAGES = (
 
 def clean(stages: Sequence[str] | None) -> tuple[str, ...]:
     """Names of modules for a chain of `stages` (None: not yet known); one that is not installed is passed over."""
-    return _TEXTS + _PAGES if stages is None or not {"url", "extract"}.isdisjoint(stages) else _TEXTS
+    pages = stages is None or not {"url", "extract"}.isdisjoint(stages)
+    languages = stages is None or "language" in stages
+    return _TEXTS + pages * _PAGES + languages * ("llmdata.pipeline.preload_language",)
