@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmdata.clean.extractor import blocks, lexicon, main_text, model, without_repeats
+from llmdata.clean.extractor import blocks, lexicon, main_text, model
 from llmdata.clean.extractor.render import render
 
 SENTENCE = "The {} over the river was built long ago, and people of the village have told stories of it ever since."
@@ -56,12 +56,9 @@ def test_how_text_reads(html: str, expected: str) -> None:
     assert rendered(f"<body>{html}") == expected
 
 
-def test_a_long_text_that_repeats_is_told_once_but_not_in_code_or_tables() -> None:
+def test_a_long_text_that_repeats_is_told_once() -> None:
     again = PAGE.replace(PROSE, PROSE + PROSE)
     assert main_text(again).count("The bridge") == 1
-    line = "print('the same line of code again')"
-    page = blocks.parse(f"<pre><div>{line}</div><div>{line}</div></pre><p>{line}</p><p>{line}</p>")
-    assert without_repeats(page, [0, 1, 2, 3]) == [0, 1, 2]
 
 
 def test_tables_can_be_left_out() -> None:

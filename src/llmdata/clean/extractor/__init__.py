@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmdata.clean.extractor import blocks, features, model
 from llmdata.clean.extractor.page import BIT, Page
 from llmdata.clean.extractor.render import render
+from llmdata.clean.extractor.tidy import tidy, without_repeats
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,25 +34,9 @@ def main_text(html: str, url: str = "", *, tables: bool = True, weights: model.W
     kept = model.choose(p, described.told, weights.breadth)
     if not tables:
         kept &= page.masks & BIT["table"] == 0
-    return render(page, without_repeats(page, kept.nonzero()[0].tolist()))
-
-
-def without_repeats(page: Page, kept: list[int]) -> list[int]:
-    """The blocks of `kept` but those whose text has been there: a page often holds its text once more for telephones.
-
-    Code and tables repeat for reasons of their own.
-    """
-    verbatim = (page.masks & (BIT["pre"] | BIT["td"]) != 0).tolist()
-    seen: set[str] = set()
-    out = []
-    for block in kept:
-        text = page.texts[block]
-        if len(text) >= features.REPEATED and not verbatim[block]:
-            if text in seen:
-                continue
-            seen.add(text)
-        out.append(block)
-    return out
+    chosen = kept.nonzero()[0].tolist()
+    tidy(page, chosen)
+    return render(page, without_repeats(page, chosen))
 
 
 def probabilities(page: Page, url: str, weights: model.Weights) -> tuple[features.Described, Array]:

@@ -40,8 +40,6 @@ class _Place(NamedTuple):
     pre: int = -1
     root: int = -1
     """The outermost list."""
-    indent: int = 0
-    """How many lists are around the innermost item."""
 
 
 def render(page: Page, kept: Sequence[int]) -> str:
@@ -57,6 +55,8 @@ def render(page: Page, kept: Sequence[int]) -> str:
     places = _places(page, columns, kept)
     out: list[str] = []
     last = last_item = -1
+    dashed: dict[int, bool] = {}
+    """For each item begun so far, whether it begins with text of its own and not with a heading or code."""
     position = 0
     while position < len(kept):
         block = kept[position]
@@ -71,11 +71,14 @@ def render(page: Page, kept: Sequence[int]) -> str:
         item = places[container].item if row < 0 else -1
         if text is None:
             text = columns.texts[block]
-            if item >= 0 and not columns.masks[block] & _APART:
-                margin = "  " * min(places[item].indent - 1, _DEEPEST)
-                if columns.tags[item] == "li":
-                    text = ("  " if item == last_item else "- ") + text
-                    text = text.replace("\n", "\n  ")
+            is_apart = columns.masks[block] & _APART != 0
+            is_first = item not in dashed
+            if item >= 0 and is_first:
+                dashed[item] = not is_apart
+            if item >= 0 and not is_apart:
+                if dashed[item] and columns.tags[item] == "li":
+                    text = ("- " if is_first else "  ") + text.replace("\n", "\n  ")
+                margin = "  " * _levels(columns, places, item, dashed)
                 text = margin + text.replace("\n", f"\n{margin}")
         if out:
             out.append(_between(columns, places, last, block, row, item, last_item))
@@ -83,6 +86,17 @@ def render(page: Page, kept: Sequence[int]) -> str:
         last, last_item = kept[end - 1], item
         position = end
     return "".join(out)
+
+
+def _levels(columns: _Columns, places: dict[int, _Place], item: int, dashed: dict[int, bool]) -> int:
+    """How far an item is indented: by the items around it, but those that begin with a heading, which has no "- "."""
+    levels = 0
+    for _ in range(_DEEPEST):
+        item = places[columns.parents[item]].item
+        if item < 0:
+            break
+        levels += dashed.get(item, True)
+    return levels
 
 
 def _between(
@@ -146,10 +160,10 @@ def _places(page: Page, columns: _Columns, kept: Sequence[int]) -> dict[int, _Pl
             pass
         elif tag in ("li", "dd", "dt"):
             if before[ends[container]] - before[starts[container]] <= _LONGEST_ITEM:
-                place = place._replace(item=container, indent=max(place.indent, 1))
+                place = place._replace(item=container)
         elif tag in ("ul", "ol", "dl"):
-            outermost = place.item < 0
-            place = place._replace(indent=1, root=container) if outermost else place._replace(indent=place.indent + 1)
+            if place.item < 0:
+                place = place._replace(root=container)
         elif tag == "tr":
             place = place._replace(row=container, cell=container, item=-1)
         elif tag == "pre":
