@@ -25,6 +25,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 	  { echo "Python 3.11 or later is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
+	@$(BIN)/python -m compileall -q src/llmdata  # as pip does with all else: Python may be told to write no bytecode
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed

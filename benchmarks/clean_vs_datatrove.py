@@ -12,6 +12,7 @@ adds a run on these and every so many texts of another corpus, cut to PAGE chara
 from __future__ import annotations
 
 import argparse
+import compileall
 import ctypes
 import json
 import os
@@ -29,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+import llmdata
 
 WORKERS = 2
 _PR_SET_CHILD_SUBREAPER = 36
@@ -292,6 +295,8 @@ def main() -> None:
         return
     if args.peer_python:
         _check(args.peer_python)
+    # pip compiles what it installs, so the peer is; an editable installation is not, if Python is to write no bytecode.
+    compileall.compile_dir(str(Path(llmdata.__file__).parent), quiet=1)
     work = args.work or Path(tempfile.mkdtemp(prefix="clean-"))
     work.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {}
