@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llmdata import native
 from llmdata.clean.extractor import blocks
 from llmdata.clean.extractor.render import render
 from llmdata.clean.extractor.tidy import tidy, without_repeats
@@ -68,3 +69,26 @@ def test_what_is_told(html: str, expected: str) -> None:
 )
 def test_an_item_is_indented_only_behind_its_dash(html: str, expected: str) -> None:
     assert told(html) == expected
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("<div>def f():</div><div>    <b>return</b> 1</div>", "def f():\n    return 1"),
+        ("<div>if x:</div><div><i>  </i><i>\t</i>y</div>", "if x:\n    y"),
+        ("<div>if x:</div><div>\u3000<i>\t</i>\ty</div>", "if x:\n        y"),
+        ("\n  <b>x</b>\n  y", "  x\n  y"),
+        ("  <div>x</div> \n <div>y</div>", "x\ny"),
+        (" \n<b>\n x</b>  ", " x"),
+        (" <br><b>x</b><hr> <!-- c --> <b>y</b>", "x\n  y"),
+    ],
+)
+def test_code_keeps_the_blanks_before_its_first_word(html: str, expected: str) -> None:
+    assert told(f"<pre>{html}</pre>") == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "function", lambda *_: None)
+        assert told(f"<pre>{html}</pre>") == expected
+
+
+def test_blanks_before_code_are_no_part_of_what_the_model_sees() -> None:
+    assert blocks.parse("<pre><div>    <b>x</b></div></pre>").texts == ["x"]

@@ -9,7 +9,7 @@
 enum { INLINE, BLOCK, EMPTY, DROPPED, LINK, BR, IMG, HR, TITLE, META, SCRIPT }; /* `_KINDS` */
 enum { LONGEST_WORD = 40 };
 
-typedef struct { int64_t mask, container, path, link_chars, links, images; } Block;
+typedef struct { int64_t mask, container, path, link_chars, links, images, indent; } Block;
 typedef struct { int64_t parent, path, start, end; } Container;
 typedef struct { int64_t parent, tag, name, length, hash; } Path;
 typedef struct { int64_t node, mask, path, is_block; } Open;
@@ -59,15 +59,25 @@ static int is_digit(const Walk *w, uint32_t point) { /* as str.isdecimal(); all 
 
 /* The end of the block in hand. */
 static void flush(Walk *w) {
-    if (!w->is_begun) return;
-    w->is_begun = 0;
-    if (finish(&w->writer)) {
+    if (w->is_begun && finish(&w->writer)) {
         w->block.container = w->container;
         if (w->n_blocks == w->room) w->is_short = 1;
         else w->blocks[w->n_blocks++] = w->block;
         w->block.images = 0;
     }
-    w->block.link_chars = w->block.links = 0;
+    if (w->is_begun) w->block.link_chars = w->block.links = 0;
+    w->is_begun = 0;
+    w->block.indent = 0;
+}
+
+/* The column in a line of code behind the blanks from `at` to `end`, which begin at `column`. */
+static int64_t column_behind(int64_t column, const uint8_t *at, const uint8_t *end) {
+    for (size_t length; at < end; at += length) {
+        uint32_t point = character(at, end, &length);
+        if (point == '\n' || point == '\r') column = 0;
+        else column += point == '\t' ? 4 - column % 4 : 1;
+    }
+    return column;
 }
 
 static void see_text(Walk *w, const Node *node) {
@@ -76,9 +86,13 @@ static void see_text(Walk *w, const Node *node) {
     if (!text) return;
     const uint8_t *at = text, *end = text + length;
     while (at < end && is_blank(character(at, end, &step))) at += step;
-    if (at < end) { /* more than blanks */
-        const Open *around = &w->open[w->depth - 1];
+    const Open *around = &w->open[w->depth - 1];
+    if (at == end) {
+        if (!w->is_begun && around->mask & w->pre) w->block.indent = column_behind(w->block.indent, text, end);
+    } else {
         if (!w->is_begun) {
+            for (const uint8_t *k = text; k < at; k++)
+                if (*k == '\n' || *k == '\r') w->block.indent = 0;
             w->is_begun = 1;
             begin(&w->writer, (around->mask & w->pre) != 0);
             w->block.mask = around->mask;
@@ -234,6 +248,7 @@ static int visit(Walk *w, const Node *node) {
     switch (kind) {
     case BR:
         if (w->is_begun) write_break(&w->writer);
+        else w->block.indent = 0;
         return 0;
     case HR:
         flush(w);

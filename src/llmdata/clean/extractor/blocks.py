@@ -93,15 +93,15 @@ def _walk(body: LexborNode | None) -> Page:
     path_tags: list[str] = []
     path_names: list[str] = []
     pieces: list[str] = []
-    blocks: list[tuple[str, int, int, int, int, int, int]] = []
-    link_chars = links = images = first_mask = first_path = 0
+    blocks: list[tuple[str, int, int, int, int, int, int, int]] = []
+    link_chars = links = images = indent = first_mask = first_path = 0
     # The innermost open element (itself, identity, ancestors' bits, path, whether it is a block), and those around it.
     element = body.parent if body else None
     inner, mask, path, is_block = element.mem_id if element else 0, 0, -1, False
     container = -1
     outer: list[tuple[LexborNode | None, int, int, int, bool]] = []
 
-    def flush(bits: int, container: int, path: int, link_chars: int, links: int, images: int) -> bool:
+    def flush(bits: int, container: int, path: int, link_chars: int, links: int, images: int, indent: int) -> bool:
         """Make a block of `pieces`; False if they are blank."""
         raw = "".join(pieces)
         pieces.clear()
@@ -113,52 +113,72 @@ def _walk(body: LexborNode | None) -> Page:
             text = " ".join(raw.split()) if len(raw) <= _TOGETHER else one_line(raw)
         if not text:
             return False
-        blocks.append((text, bits, container, path, link_chars, links, images))
+        blocks.append((text, bits, container, path, link_chars, links, images, indent))
         return True
 
-    # Texts of blanks alone are two of three. Only within a block do they matter, and there they are looked for beside
-    # the nodes that are visited.
+    def see_blanks(last: LexborNode) -> None:
+        nonlocal indent
+        blanks = _blanks(last)
+        if pieces:
+            pieces.extend(blanks)
+        else:
+            indent = _column_behind(indent, "".join(blanks))
+
+    # Texts of blanks alone are two of three. Only within a block do they matter, or before one of code, and there they
+    # are looked for beside the nodes that are visited.
     for node in body.traverse(include_text=True, skip_empty=True) if body else ():
         parent = node.parent.mem_id  # type: ignore[union-attr]
         while inner != parent:
             if is_block:
                 if pieces:
-                    if flush(first_mask, container, first_path, link_chars, links, images):
+                    if flush(first_mask, container, first_path, link_chars, links, images, indent):
                         images = 0
                     link_chars = links = 0
+                indent = 0
                 ends[container] = len(blocks)
                 container = container_parents[container]
-            elif pieces and element and (before := element.last_child) and before.is_empty_text_node:
-                pieces += _blanks(before)
+            elif (
+                (pieces or mask & pre_bit) and element and (before := element.last_child) and before.is_empty_text_node
+            ):
+                see_blanks(before)
             element, inner, mask, path, is_block = outer.pop()
         tag = node.tag or ""
         if tag == "-text":
-            if pieces and (before := node.prev) and before.is_empty_text_node:
-                pieces += _blanks(before)
+            if (pieces or mask & pre_bit) and (before := node.prev) and before.is_empty_text_node:
+                see_blanks(before)
             text = node.text_content or ""
             if text.isspace():  # blanks beyond ASCII
                 if pieces:
                     pieces.append(text)
+                elif mask & pre_bit:
+                    indent = _column_behind(indent, text)
                 continue
             if not pieces:
                 first_mask, first_path = mask, path
+                before_text = text[: len(text) - len(text.lstrip())]
+                if "\n" in before_text or "\r" in before_text:
+                    indent = 0
             pieces.append(text)
             if mask & link_bit:
                 link_chars += len(text)
             continue
         bits, kind = tag_of.get(tag, _NEITHER)
-        if pieces and kind != BLOCK and (before := node.prev) and before.is_empty_text_node:
-            pieces += _blanks(before)
+        if (pieces or mask & pre_bit) and kind != BLOCK and (before := node.prev) and before.is_empty_text_node:
+            see_blanks(before)
         if kind == EMPTY:
             if tag == "br":
                 if pieces:
                     pieces.append(_BREAK)
+                else:
+                    indent = 0
             elif tag == "img":
                 images += 1
-            elif tag == "hr" and pieces:
-                if flush(first_mask, container, first_path, link_chars, links, images):
-                    images = 0
-                link_chars = links = 0
+            elif tag == "hr":
+                if pieces:
+                    if flush(first_mask, container, first_path, link_chars, links, images, indent):
+                        images = 0
+                    link_chars = links = 0
+                indent = 0
             continue
         outer.append((element, inner, mask, path, is_block))
         mask |= bits
@@ -182,9 +202,10 @@ def _walk(body: LexborNode | None) -> Page:
         is_block = kind == BLOCK
         if is_block:
             if pieces:
-                if flush(first_mask, container, first_path, link_chars, links, images):
+                if flush(first_mask, container, first_path, link_chars, links, images, indent):
                     images = 0
                 link_chars = links = 0
+            indent = 0
             container_parents.append(container)
             container_paths.append(path)
             container = len(ends)
@@ -194,12 +215,12 @@ def _walk(body: LexborNode | None) -> Page:
             links += 1
         element, inner = node, node.mem_id
     if pieces:
-        flush(first_mask, container, first_path, link_chars, links, images)
+        flush(first_mask, container, first_path, link_chars, links, images, indent)
     while container >= 0:
         ends[container] = len(blocks)
         container = container_parents[container]
 
-    texts, *of_blocks = zip(*blocks, strict=True) if blocks else ((),) * 7
+    texts, *of_blocks = zip(*blocks, strict=True) if blocks else ((),) * 8
     columns = [*of_blocks, container_parents, container_paths, starts, ends, path_parents]
     return Page(list(texts), path_tags, path_names, *(np.array(column, np.int64) for column in columns))
 
@@ -227,6 +248,16 @@ def _blanks(last: LexborNode | None) -> list[str]:
         out.append(last.text_content or "")
         last = last.prev
     return out[::-1]
+
+
+def _column_behind(column: int, blanks: str) -> int:
+    """The column in a line of code behind `blanks` that begin at `column`."""
+    for blank in blanks:
+        if blank in "\n\r":
+            column = 0
+        else:
+            column += 4 - column % 4 if blank == "\t" else 1
+    return column
 
 
 def _attribute_bits(attributes: dict[str, str | None]) -> int:

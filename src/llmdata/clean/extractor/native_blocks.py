@@ -48,7 +48,7 @@ def walk(tree: LexborHTMLParser, body: LexborNode | None, html: str) -> tuple[Pa
     while True:
         rooms = np.array([2 * length, length, length, 0, 0, 0], np.int64)
         text, path_names, head = (np.empty(room, np.uint8) for room in rooms[:3])
-        blocks, containers, paths, opened = (np.empty((elements, columns), np.int64) for columns in (6, 4, 5, 4))
+        blocks, containers, paths, opened = (np.empty((elements, columns), np.int64) for columns in (7, 4, 5, 4))
         known = np.zeros(2 * elements, np.int64)
         was_short = call(
             functions, root, body_id, words, starts, slots, len(slots), meanings, bits, zeros, len(zeros), elements,

@@ -107,6 +107,8 @@ class Page:
     links: Array
     images: Array
     """Pictures seen since the block before."""
+    indents: Array
+    """Blanks before each block's first text in its line, where blanks count (`pre`), that are not in its text."""
     container_parents: Array
     container_paths: Array
     starts: Array

@@ -25,6 +25,7 @@ class _Columns(NamedTuple):
 
     texts: list[str]
     masks: list[int]
+    indents: list[int]
     containers: list[int]
     parents: list[int]
     """Of the containers, as are the tags."""
@@ -48,6 +49,7 @@ def render(page: Page, kept: Sequence[int]) -> str:
     columns = _Columns(
         page.texts,
         page.masks.tolist(),
+        page.indents.tolist(),
         page.containers.tolist(),
         page.container_parents.tolist(),
         [tags[path] for path in page.container_paths.tolist()],
@@ -70,7 +72,7 @@ def render(page: Page, kept: Sequence[int]) -> str:
                 row, end = -1, position + 1
         item = places[container].item if row < 0 else -1
         if text is None:
-            text = columns.texts[block]
+            text = " " * columns.indents[block] + columns.texts[block]
             is_apart = columns.masks[block] & _APART != 0
             is_first = item not in dashed
             if item >= 0 and is_first:
