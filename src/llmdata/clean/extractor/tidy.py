@@ -7,7 +7,7 @@ from llmdata.clean.extractor.page import BIT, Page
 
 _VERBATIM = BIT["pre"] | BIT["td"]  # code and tables repeat for reasons of their own
 _PERMALINKS = "¶#§🔗"
-_SHORTEST_DOUBLE = 10  # characters
+_SHORTEST_HALF = 5  # characters
 
 
 def tidy(page: Page, kept: list[int]) -> None:
@@ -16,17 +16,17 @@ def tidy(page: Page, kept: list[int]) -> None:
     """
     masks, links = page.masks.tolist(), page.link_chars.tolist()
     for block in kept:
-        text = page.texts[block]
         if masks[block] & _VERBATIM:
             continue
+        text = page.texts[block]
         if links[block]:
             signs = _PERMALINKS if masks[block] & BIT["heading"] and links[block] == 1 else "¶"
             if text[-1] in signs:
                 text = text[:-1].rstrip()
             elif text[0] in signs:
                 text = text[1:].lstrip()
-        half, odd = divmod(len(text), 2)
-        if len(text) >= _SHORTEST_DOUBLE and not odd and text.find(text[:half], 1) == half:
+        half = len(text) // 2
+        if half >= _SHORTEST_HALF and text[:half] == text[half:] and text.find(text[:half], 1) == half:
             text = text[:half]  # a half that repeats in itself ("------", "hahaha") is found before, and left alone
         page.texts[block] = text
 
