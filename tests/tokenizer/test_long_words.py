@@ -97,6 +97,8 @@ def merge(word: bytes, merges: list[tuple[bytes, bytes]]) -> list[bytes]:
 @built
 def test_a_word_among_others_in_one_text(tokenizers: dict[str, Place]) -> None:
     encoding = load_encoding(tokenizers["gpt2"])
+    assert isinstance(encoding, BpeEncoding)
+    encoding.long_word = 1 << 18
     text = "Some words, " + "etaoinshrdlu" * 30_000 + "! 中" + "中" * 100_000 + "\nand " + "=" * 300_000
     ids, _ = encoding.encode_arrow(pa.array(["before", text], pa.large_string())[1:])
     assert ids.tolist() == encoding.encode(text)
