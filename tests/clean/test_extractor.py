@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmdata.clean.extractor import blocks, lexicon, main_text, model
+from llmdata.clean.extractor import blocks, features, lexicon, main_text, model
 from llmdata.clean.extractor.render import render
 
 SENTENCE = "The {} over the river was built long ago, and people of the village have told stories of it ever since."
@@ -180,6 +180,16 @@ def test_weights_survive_packing_and_are_those_of_the_note() -> None:
     for name in sorted(arrays):
         digest.update(name.encode() + arrays[name].dtype.str.encode() + arrays[name].tobytes())
     assert digest.hexdigest() == note["weights_sha256"]
+
+
+def test_features_come_in_the_order_in_which_the_weights_were_fitted() -> None:
+    """In another order trees are offered others of them: fitting anew would give other weights."""
+    weights = model.shipped()
+    described, columns = features.describe(blocks.parse(PAGE), "")
+    columns |= features.hints(described, weights.names, weights.words)
+    around = features.context(described, np.zeros(described.n))
+    for names, asked in ((list(columns), weights.features), (list(around), weights.context)):
+        assert [name for name in names if name in set(asked)] == list(asked)
 
 
 def test_names_of_classes_are_split_where_words_begin() -> None:

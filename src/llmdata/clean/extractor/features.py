@@ -303,8 +303,10 @@ def hints(d: Described, names: Lexicon, words: Lexicon) -> dict[str, Feature]:
     starts = np.cumsum(sizes) - sizes
     least, most = (np.nan_to_num(of.reduceat(flat, starts)) for of in (np.fmin, np.fmax))
     low, high, total = _inherited(d.page.path_parents, least, most)
-    f: dict[str, Feature] = {"name_low": low[d.path]}
-    for name, of_path in (("own", least + most), ("high", high), ("total", total)):
+    own = least + most
+    # The order of features is part of a fit: a tree is offered some of them by chance.
+    f: dict[str, Feature] = {"name_own": own[d.path], "name_own_box": own[d.container_path], "name_low": low[d.path]}
+    for name, of_path in (("high", high), ("total", total)):
         f[f"name_{name}"] = of_path[d.path]
         f[f"name_{name}_box"] = of_path[d.container_path]
     flat, sizes = words.of_texts(d.beginnings)
