@@ -28,6 +28,7 @@ def main() -> None:
     examples = corpus.read(args.data)
     weights = fit(examples, log=lambda line: print(line, flush=True))
     arrays = model.pack(weights)
+    args.out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(args.out / "weights.npz", **arrays)
     contents = hashlib.sha256()
     for name in sorted(arrays):
