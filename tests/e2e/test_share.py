@@ -29,6 +29,14 @@ def start(recipe: Path, run: Path, rank: int, size: int, *options: str) -> subpr
     )
 
 
+def ended(*processes: subprocess.Popen[str]) -> list[str]:
+    """What they said on stderr until they ended well; of one that did not, its last words are the message."""
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    for process, text in zip(processes, said, strict=True):
+        assert process.returncode == 0, text[-4000:]
+    return said
+
+
 def test_whoever_finishes_last_goes_on_also_after_a_kill(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
     first, second, killed = (start(recipe, tmp_path / "run", rank, 3) for rank in range(3))
     assert killed.stderr is not None
@@ -36,8 +44,7 @@ def test_whoever_finishes_last_goes_on_also_after_a_kill(recipe: Path, undisturb
         pass
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    said = [process.communicate(timeout=240)[1] for process in (first, second)]
-    assert [process.returncode for process in (first, second)] == [0, 0], said
+    said = ended(first, second)
     assert all("its share of clean 1/2 is done" in text for text in said), said
     assert not (tmp_path / "run/clean/final").exists()
 
@@ -47,9 +54,7 @@ def test_whoever_finishes_last_goes_on_also_after_a_kill(recipe: Path, undisturb
 
 
 def test_ranks_that_wait_for_each_other_share_every_list(recipe: Path, undisturbed: Path, tmp_path: Path) -> None:
-    ranks = [start(recipe, tmp_path / "run", rank, 2, "--barrier", "wait") for rank in range(2)]
-    said = [process.communicate(timeout=240)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], said
+    said = ended(*(start(recipe, tmp_path / "run", rank, 2, "--barrier", "wait") for rank in range(2)))
     for lists in ("clean 1/2", "minhash keys", "clean 2/2", "tokenize", "shards"):
         assert all(f"{lists}: done" in text for text in said), (lists, said)
     assert sum("train: done" in text for text in said) == 1, said
@@ -62,9 +67,7 @@ def test_jobs_that_depend_on_each_other_share_a_list_each(recipe: Path, undistur
     while not (tmp_path / "run/model/.llmdata/tasks/train.json").exists():
         jobs += 1
         for rank in range(2):
-            job = start(recipe, tmp_path / "run", rank, 2, "--barrier", "stop")
-            said = job.communicate(timeout=240)[1]
-            assert job.returncode == 0, said
+            ended(start(recipe, tmp_path / "run", rank, 2, "--barrier", "stop"))
     assert jobs == 5
     assert_same(tmp_path / "run", undisturbed)
 
