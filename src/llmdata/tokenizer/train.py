@@ -135,11 +135,13 @@ class Corpus:
 
     def batches(self) -> Iterator[pa.LargeStringArray]:
         """Text of every document in the sample: those whose hash falls below the share that `sample` is of all."""
+        import pyarrow as pa
+
         bound = hash_bound(self.pieces, self.config.sample)
         for batch in (batch for piece in self.pieces for batch in read_texts(piece, self.unreadable)):
             self.session.stop.check()
             chosen, full = self._choose(batch.texts, bound)
-            sample = batch.texts if len(chosen) == len(batch.texts) else batch.texts.take(chosen)
+            sample = batch.texts if len(chosen) == len(batch.texts) else batch.texts.take(pa.array(chosen, pa.int64()))
             self.characters += count_characters(sample)
             yield sample
             if full:
