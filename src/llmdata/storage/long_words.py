@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmdata import native
+from llmdata.errors import LlmdataError
 from llmdata.storage.encoding_names import PATTERNS
 
 Numbers = npt.NDArray[np.uint32]
@@ -108,11 +109,18 @@ class WordTables:
     pairs: tuple[npt.NDArray[np.uint64], Numbers, int]
 
     def encode(self, word: bytes) -> Numbers:
-        """The numbers of the tokens of `word`, as merging it by ranks gives."""
+        """The numbers of the tokens of `word`, as merging it by ranks gives.
+
+        Raises LlmdataError if the vocabulary's tokens are not each merged from two others.
+        """
         encode = native.function("bpe_encode", f"bytes int {_VOCABULARY} {_TRIE} {_PAIRS} uint8[] uint32[]")
         assert encode is not None
         out, dead = np.empty(len(word), np.uint32), np.zeros(len(word) // 8 + 1, np.uint8)
         count = encode(word, len(word), *self.vocabulary, *self.trie, *self.pairs, dead, out)
+        if count < 0:
+            raise LlmdataError(
+                f"a word of {len(word):,} bytes has no tokens: the vocabulary's merges do not lead to them"
+            )
         return out[:count].copy()
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmdata.engine.session import deaf_children
 from llmdata.errors import LlmdataError
 from llmdata.train.networks import Network
 
@@ -86,18 +87,18 @@ class _Replica:
         self.gradient = shared_zeros(replicas.gradient.numel())
         self._code: int | None = None
         self._connection, theirs = Pipe()
-        with warnings.catch_warnings():
+        with deaf_children(), warnings.catch_warnings():
             # Python warns of forks beside threads, whose locks would stay held: the process takes none of theirs.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._process = os.fork()
-        if self._process == 0:
-            try:
-                self._work(replicas, width, theirs)
-            except BaseException:
-                traceback.print_exc()
-                sys.stderr.flush()
-            finally:
-                os._exit(1)
+            if self._process == 0:
+                try:
+                    self._work(replicas, width, theirs)
+                except BaseException:
+                    traceback.print_exc()
+                    sys.stderr.flush()
+                finally:
+                    os._exit(1)
         theirs.close()
 
     def begin(self, share: Tensor) -> None:
@@ -129,9 +130,6 @@ class _Replica:
         )
 
     def _work(self, replicas: Replicas, width: int, connection: Connection) -> None:
-        # Whoever forked it decides when to end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # Nothing that is open is its business: neither locks on folders nor the other ends of pipes.
         os.closerange(3, connection.fileno())
         os.closerange(connection.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
