@@ -15,10 +15,12 @@ from torch.nn import functional as F  # noqa: N812 (the name everybody knows it 
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.utils.checkpoint import checkpoint
 
+from llmdata.train import kernels
 from llmdata.train.config import ModelConfig, RopeScaling
 from llmdata.train.plan import flops_per_token
 
 Mask = Tensor | BlockMask
+"""Of what each position sees: (B, 1, T, T), or the first one of it (B, T) where attention is `fused`."""
 
 VOCAB_MULTIPLE = 128
 """Rows of the embedding are padded to a multiple of this: matrix kernels are fastest on whole tiles."""
@@ -31,6 +33,11 @@ class Cache:
     keys: Tensor
     values: Tensor
     length: int = 0
+
+
+def fused(x: Tensor, cache: Cache | None, dropout: float) -> bool:
+    """Whether attention is one function in C."""
+    return cache is None and not dropout and torch.is_grad_enabled() and kernels.usable(x)
 
 
 class Attention(nn.Module):
@@ -47,8 +54,11 @@ class Attention(nn.Module):
         self, x: Tensor, rope: Tensor | None, mask: Mask | None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
         batch, length, _ = x.shape
+        qkv = kernels.linear(self.qkv, x)
+        if fused(x, cache, self.dropout) and not isinstance(mask, BlockMask):
+            return kernels.linear(self.out, kernels.attention(qkv, self.heads, self.kv_heads, rope, mask))
         split = [self.heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width]
-        q, k, v = self.qkv(x).split(split, dim=-1)  # (B, T, H D), (B, T, K D) twice
+        q, k, v = torch.split(qkv, split, dim=-1)  # (B, T, H D), (B, T, K D) twice
         q = q.view(batch, length, self.heads, self.head_width).transpose(1, 2)  # (B, H, T, D)
         k = k.view(batch, length, self.kv_heads, self.head_width).transpose(1, 2)  # (B, K, T, D)
         v = v.view(batch, length, self.kv_heads, self.head_width).transpose(1, 2)
@@ -74,21 +84,23 @@ class Attention(nn.Module):
                 dropout_p=self.dropout if self.training else 0.0,
                 enable_gqa=grouped,
             )  # (B, H, T, D)
-        out: Tensor = self.out(y.transpose(1, 2).reshape(batch, length, -1))
-        return out
+        return kernels.linear(self.out, y.transpose(1, 2).reshape(batch, length, -1))
 
 
 class GeluMLP(nn.Module):
-    """GPT-2's feed-forward layer. Its GELU is the tanh form, which takes five times as long on a CPU."""
+    """GPT-2's feed-forward layer, with either form of GELU."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.approximate = "tanh" if config.activation == "gelu_tanh" else "none"
+        self.activation, self.bias = config.activation, config.bias
         self.up = nn.Linear(config.width, config.ffn_width, bias=config.bias)
         self.out = nn.Linear(config.ffn_width, config.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.out(F.gelu(self.up(x), approximate=self.approximate))
+        y = None if self.bias else kernels.feed_forward(self.up, self.out, x, self.activation)
+        if y is None:
+            approximate = "tanh" if self.activation == "gelu_tanh" else "none"
+            y = kernels.linear(self.out, F.gelu(kernels.linear(self.up, x), approximate=approximate))
         return y
 
 
@@ -97,12 +109,15 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.bias = config.bias
         self.gate_up = nn.Linear(config.width, 2 * config.ffn_width, bias=config.bias)
         self.out = nn.Linear(config.ffn_width, config.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        y: Tensor = self.out(F.silu(gate) * up)
+        y = None if self.bias else kernels.feed_forward(self.gate_up, self.out, x, "swiglu")
+        if y is None:
+            gate, up = kernels.linear(self.gate_up, x).chunk(2, dim=-1)
+            y = kernels.linear(self.out, F.silu(gate) * up)
         return y
 
 
@@ -188,11 +203,14 @@ class Decoder(nn.Module):
         if eot is not None:
             starts = ids == eot
             documents = starts.cumsum(1)  # (B, T)
+            first = torch.where(starts, positions, 0).cummax(1).values  # (B, T)
             if self.flexible and self.training and not self.config.dropout:
                 mask = block_mask(documents)
+            elif fused(self.embedding.weight, cache, self.config.dropout):
+                mask = first
             else:
                 mask = (documents[:, None, :, None] == documents[:, None, None, :]).tril()  # (B, 1, T, T)
-            positions = positions - torch.where(starts, positions, 0).cummax(1).values  # (B, T)
+            positions = positions - first
         elif start and length > 1:
             mask = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
         x = self.embedding(ids)
@@ -301,13 +319,15 @@ class _CrossEntropy(torch.autograd.Function):
             hidden_used, weight_used = hidden.to(dtype), weight[:used].to(dtype)
         else:
             hidden_used, weight_used = hidden, weight[:used]
+        in_c = kernels.usable(hidden_used) and hidden_used.is_contiguous()
+        multiply = kernels.product if in_c else torch.matmul
         loss = torch.zeros((), device=weight.device, dtype=torch.float32)
         d_hidden = torch.empty_like(hidden) if need else None
         d_weight = torch.zeros_like(weight) if need else None
         with torch.autocast(weight.device.type, enabled=False):
             for start in range(0, count, rows):
                 part, target = hidden_used[start : start + rows], targets[start : start + rows, None]
-                logits = (part @ weight_used.T).float()  # (rows, V)
+                logits = multiply(part, weight_used.T).float()  # (rows, V)
                 if vocabulary is not None and vocabulary < used:
                     logits[:, vocabulary:] = -math.inf
                 log_p = F.log_softmax(logits, dim=-1)
@@ -316,6 +336,10 @@ class _CrossEntropy(torch.autograd.Function):
                     d_logits = log_p.exp_()
                     d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=d_logits.dtype))
                     d_logits = d_logits.to(weight_used.dtype)
+                    if multiply is kernels.product:
+                        multiply(d_logits, weight_used, d_hidden[start : start + rows])
+                        multiply(d_logits.T, part, d_weight[:used], add=True)
+                        continue
                     d_hidden[start : start + rows] = d_logits @ weight_used
                     if d_logits.dtype == d_weight.dtype:
                         d_weight[:used].addmm_(d_logits.T, part)

@@ -70,7 +70,6 @@ class Replicas:
             torch.set_num_threads(self.threads)
         for other in self._others:
             self.gradient.add_(other.gradient)
-            other.gradient.zero_()
         return loss
 
     def close(self) -> None:
@@ -141,6 +140,7 @@ class _Replica:
         with suppress(EOFError, OSError):
             while True:
                 tokens = torch.from_numpy(np.frombuffer(connection.recv_bytes(), np.int64).copy())
+                self.gradient.zero_()
                 loss = replicas.add(replicas.model, tokens.view(-1, width))
                 connection.send_bytes(loss.numpy().astype(np.float32).tobytes())
         os._exit(0)

@@ -1,0 +1,136 @@
+/* A feed-forward layer for one processor (train/kernels.py), on `products.h`: both products and what lies between them for
+   BLOCK positions at a time, which stay in the second cache. */
+
+#define CHUNK (4 * BLOCK) /* positions of which the weights' gradients are summed at a time */
+
+enum activation { GELU, GELU_TANH, SWIGLU };
+
+/* e to the x (Cephes' polynomial, within 2 units in the last place) for x of at most 88; 0 below -87. */
+INLINE float exponential(float exponent) {
+    float x = exponent < -87.0f ? -87.0f : exponent;
+    float turns = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
+    int32_t power;
+    memcpy(&power, &turns, sizeof power);
+    turns -= 12582912.0f;
+    float rest = x - turns * 0.693359375f + turns * 2.12194440e-4f;
+    float value = 1.9875691500e-4f;
+    value = value * rest + 1.3981999507e-3f;
+    value = value * rest + 8.3334519073e-3f;
+    value = value * rest + 4.1665795894e-2f;
+    value = value * rest + 1.6666665459e-1f;
+    value = value * rest + 5.0000001201e-1f;
+    value = value * rest * rest + rest + 1.0f;
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits += (int32_t)((uint32_t)power << 23);
+    memcpy(&value, &bits, sizeof value);
+    return exponent < -87.0f ? 0.0f : value;
+}
+
+/* Both kinds of GELU (arXiv 1606.08415) and SiLU are x times such a gate: the normal distribution up to x, what the tanh
+   form takes for it, and the logistic function. */
+INLINE float gate(float x, enum activation kind) {
+    if (kind != GELU) {
+        float u = kind == SWIGLU ? -x : -1.59576912f * (x + 0.044715f * x * x * x);
+        return 1.0f / (1.0f + exponential(u > 88.0f ? 88.0f : u));
+    }
+    float z = 0.70710678f * (x < 0 ? -x : x), t = 1.0f / (1.0f + 0.3275911f * z); /* Abramowitz and Stegun 7.1.26 */
+    float sum = 1.061405429f;
+    sum = sum * t - 1.453152027f;
+    sum = sum * t + 1.421413741f;
+    sum = sum * t - 0.284496736f;
+    sum = sum * t + 0.254829592f;
+    float rest = 0.5f * sum * t * exponential(-z * z);
+    return x < 0 ? rest : 1.0f - rest;
+}
+
+/* The derivative of x times its gate `g`. */
+INLINE float slope(float x, float g, enum activation kind) {
+    if (kind == GELU)
+        return g + x * 0.39894228f * exponential(-0.5f * x * x);
+    float inner = kind == SWIGLU ? 1.0f : 1.59576912f * (1.0f + 3 * 0.044715f * x * x);
+    return g * (1.0f + x * (1.0f - g) * inner);
+}
+
+/* What a position gives to the second product, of what the first gave: `inner` numbers, and as many again for SwiGLU. */
+#define DEFINE_ACTIVATE(KIND)                                                                                       \
+    static void activate_##KIND(const float *restrict hidden, ptrdiff_t inner, float *restrict out) {               \
+        for (ptrdiff_t i = 0; i < inner; i++)                                                                       \
+            out[i] = KIND == SWIGLU ? hidden[i] * gate(hidden[i], SWIGLU) * hidden[inner + i]                       \
+                                    : hidden[i] * gate(hidden[i], KIND);                                            \
+    }                                                                                                               \
+    static void differentiate_##KIND(const float *restrict hidden, const float *restrict d_out, ptrdiff_t inner,    \
+                                     float *restrict d_hidden) {                                                    \
+        for (ptrdiff_t i = 0; i < inner; i++) {                                                                     \
+            float x = hidden[i], g = gate(x, KIND);                                                                 \
+            if (KIND == SWIGLU)                                                                                     \
+                d_hidden[inner + i] = d_out[i] * x * g;                                                             \
+            d_hidden[i] = d_out[i] * slope(x, g, KIND) * (KIND == SWIGLU ? hidden[inner + i] : 1.0f);               \
+        }                                                                                                           \
+    }
+
+DEFINE_ACTIVATE(GELU)
+DEFINE_ACTIVATE(GELU_TANH)
+DEFINE_ACTIVATE(SWIGLU)
+
+static void (*const activate[])(const float *, ptrdiff_t, float *) = {activate_GELU, activate_GELU_TANH, activate_SWIGLU};
+static void (*const differentiate[])(const float *, const float *, ptrdiff_t, float *) = {
+    differentiate_GELU, differentiate_GELU_TANH, differentiate_SWIGLU};
+
+/* y (rows, width) = activation(hidden) downᵀ, and hidden = x upᵀ, which the backward pass wants. All widths are multiples
+   of 16. Returns -1 if there is no memory. */
+ptrdiff_t NAMED(feed_forward)(const float *x, const float *up, const float *down, ptrdiff_t rows, ptrdiff_t width,
+                              ptrdiff_t inner, ptrdiff_t kind, float *hidden, float *y) {
+    ptrdiff_t wide = kind == SWIGLU ? 2 * inner : inner;
+    ptrdiff_t first = padded(wide, PANEL) * width, second = padded(width, PANEL) * inner;
+    float *up_packed = malloc((size_t)(first + second + BLOCK * inner) * sizeof *up_packed);
+    if (!up_packed)
+        return -1;
+    float *down_packed = up_packed + first, *out = down_packed + second;
+    pack(up, 1, width, width, wide, up_packed);
+    pack(down, 1, inner, inner, width, down_packed);
+    for (ptrdiff_t i = 0; i < rows; i += BLOCK, hidden += BLOCK * wide) {
+        ptrdiff_t high = rows - i < BLOCK ? rows - i : BLOCK;
+        multiply_packed(x + i * width, width, 1, up_packed, hidden, wide, high, wide, width, 0);
+        for (ptrdiff_t j = 0; j < high; j++)
+            activate[kind](hidden + j * wide, inner, out + j * inner);
+        multiply_packed(out, inner, 1, down_packed, y + i * width, width, high, width, inner, 0);
+    }
+    free(up_packed);
+    return 0;
+}
+
+/* The gradients of `x`, `up` and `down` from that of `y`. */
+ptrdiff_t NAMED(feed_forward_backward)(const float *x, const float *up, const float *down, ptrdiff_t rows,
+                                       ptrdiff_t width, ptrdiff_t inner, ptrdiff_t kind, const float *hidden,
+                                       const float *d_y, float *d_x, float *d_up, float *d_down) {
+    ptrdiff_t wide = kind == SWIGLU ? 2 * inner : inner;
+    ptrdiff_t first = padded(width, PANEL) * wide, second = padded(inner, PANEL) * width;
+    float *up_packed = malloc((size_t)(first + second + BLOCK * inner + CHUNK * (inner + wide)) * sizeof *up_packed);
+    if (!up_packed)
+        return -1;
+    float *down_packed = up_packed + first, *d_out = down_packed + second, *out = d_out + BLOCK * inner,
+          *d_hidden = out + CHUNK * inner;
+    pack(up, width, 1, wide, width, up_packed);
+    pack(down, inner, 1, width, inner, down_packed);
+    int failed = 0;
+    for (ptrdiff_t start = 0; start < rows; start += CHUNK) {
+        ptrdiff_t end = rows - start < CHUNK ? rows : start + CHUNK;
+        for (ptrdiff_t i = start; i < end; i += BLOCK) {
+            ptrdiff_t high = end - i < BLOCK ? end - i : BLOCK;
+            float *d_block = d_hidden + (i - start) * wide;
+            multiply_packed(d_y + i * width, width, 1, down_packed, d_out, inner, high, inner, width, 0);
+            for (ptrdiff_t j = 0; j < high; j++) {
+                activate[kind](hidden + (i + j) * wide, inner, out + (i - start + j) * inner);
+                differentiate[kind](hidden + (i + j) * wide, d_out + j * inner, inner, d_block + j * wide);
+            }
+            multiply_packed(d_block, wide, 1, up_packed, d_x + i * width, width, high, width, wide, 0);
+        }
+        failed |= NAMED(product)(d_y + start * width, 1, width, out, inner, 1, d_down, inner, width, inner, end - start,
+                                 start > 0) != 0;
+        failed |= NAMED(product)(d_hidden, 1, wide, x + start * width, width, 1, d_up, width, wide, width, end - start,
+                                 start > 0) != 0;
+    }
+    free(up_packed);
+    return -failed;
+}

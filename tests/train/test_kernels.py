@@ -1,0 +1,157 @@
+"""The trainer's operations in C, for each generation of processors, beside PyTorch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from llmdata import native
+from llmdata.train import kernels
+from llmdata.train.config import ModelConfig
+from llmdata.train.model import Decoder, cross_entropy
+
+SMALL = ModelConfig(layers=2, heads=4, width=64, context=48)
+MODELS = {
+    "gpt": SMALL,
+    "biases": SMALL.model_copy(update={"bias": True, "activation": "gelu_tanh"}),
+    "tanh": SMALL.model_copy(update={"activation": "gelu_tanh"}),
+    "llama": SMALL.model_copy(update={"kv_heads": 2, "norm": "rmsnorm", "position": "rope", "activation": "swiglu"}),
+    "odd": ModelConfig(layers=1, heads=3, width=30, context=70, position="rope"),
+    "long": ModelConfig(layers=1, heads=1, width=80, context=130, ffn=48),
+}
+
+
+@pytest.fixture(params=[3, 4], autouse=True)
+def generation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, and the functions for processors of one generation."""
+    found = native.function("processor_generation", "")
+    if found is None or found() < request.param:
+        pytest.skip("no C library, or a processor of an earlier generation")
+    monkeypatch.setattr(
+        kernels, "_function", lambda name, count: native.function(f"{name}_v{request.param}", "int " * count)
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "terms", "columns"),
+    [(1, 1, 1), (8, 16, 32), (7, 300, 33), (13, 5, 70), (97, 513, 1), (200, 1030, 40), (100, 600, 1040), (3, 0, 5)],
+)
+@pytest.mark.parametrize("add", [False, True])
+def test_products_of_any_size_and_layout(rows: int, terms: int, columns: int, add: bool) -> None:
+    for a in (random(rows, terms), random(terms, rows).t(), random(rows, 2 * terms + 1)[:, :terms]):
+        for b in (random(terms, columns), random(columns, terms).t(), random(terms, columns + 3)[:, 3:]):
+            before = random(rows, columns + 2)[:, :columns]
+            expected = a.double() @ b.double() + before.double() * add
+            got = kernels.product(a, b, before.clone(), add)
+            torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def gradients(model: Decoder, ids: Tensor, eot: int | None) -> tuple[Tensor, dict[str, Tensor]]:
+    model.zero_grad()
+    hidden = model(ids[:, :-1], eot)
+    loss = cross_entropy(hidden.flatten(0, 1), model.head_weight, ids[:, 1:].flatten(), 0, model.vocab_size)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("eot", [None, 7], ids=["whole", "documents"])
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_and_gradients_are_pytorchs(name: str, eot: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = MODELS[name]
+    model = Decoder(config, 50)
+    model.initialise(torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for parameter in model.parameters():  # larger than at the start, so that mistakes show
+            if parameter.ndim == 2:
+                parameter.mul_(5)
+    ids = torch.randint(0, 50, (3, config.context + 1), generator=torch.Generator().manual_seed(2))
+    ids[:, 11] = 7
+    called = record_calls(monkeypatch)
+    loss, ours = gradients(model, ids, eot)
+    assert {"product", "attention", "attention_backward"} <= called
+    assert ("feed_forward_backward" in called) == (name not in ("biases", "odd"))
+    monkeypatch.setattr(kernels, "usable", lambda x: False)
+    called.clear()
+    expected, theirs = gradients(model, ids, eot)
+    assert not called
+    torch.testing.assert_close(loss, expected)
+    assert ours.keys() == theirs.keys()
+    for weights in theirs:
+        torch.testing.assert_close(ours[weights], theirs[weights], rtol=1e-3, atol=1e-5)
+
+
+def record_calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    called: set[str] = set()
+    run = kernels._run
+
+    def recording(name: str, *arguments: Any) -> None:
+        called.add(name)
+        run(name, *arguments)
+
+    monkeypatch.setattr(kernels, "_run", recording)
+    return called
+
+
+@pytest.mark.parametrize("activation", kernels.ACTIVATIONS)
+def test_activations_from_end_to_end(activation: str) -> None:
+    """With weights of 1 on the diagonal, a feed-forward layer is its activation."""
+    up, down = nn.Linear(16, 16 * (1 + (activation == "swiglu")), bias=False), nn.Linear(16, 16, bias=False)
+    with torch.no_grad():
+        up.weight.copy_(torch.eye(16).repeat(len(up.weight) // 16, 1))
+        down.weight.copy_(torch.eye(16))
+    values = torch.tensor([0.0, -0.0, 1e-8, -1e-3, 0.5, -0.5, 1, -1, 3, -3, 6, -6, 9, -9, 30, -100.0])
+    x = torch.diag(values).repeat(2, 1).requires_grad_()
+    y = kernels.feed_forward(up, down, x, activation)
+    assert y is not None
+    y.sum().backward()  # type: ignore[no-untyped-call]
+    exact = torch.diag(values.double()).repeat(2, 1).requires_grad_()
+    approximate = "tanh" if activation == "gelu_tanh" else "none"
+    plain = F.silu(exact) * exact if activation == "swiglu" else F.gelu(exact, approximate=approximate)
+    plain.sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(y.double(), plain, rtol=1e-5, atol=1e-6)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad.double(), exact.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["gpt", "llama"])
+def test_numbers_that_are_none_come_through(name: str, broken: float) -> None:
+    """The loss has to show them: that is how a step is left out."""
+    for parameter in ("blocks.0.attention.qkv.weight", "blocks.1.mlp.out.weight"):
+        model = Decoder(MODELS[name], 50)
+        model.initialise(torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            model.get_parameter(parameter)[3, 5] = broken
+        ids = torch.randint(0, 50, (2, 20), generator=torch.Generator().manual_seed(2))
+        loss, _ = gradients(model, ids, None)
+        assert not torch.isfinite(loss)
+
+
+def test_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = record_calls(monkeypatch)
+    model, ids = Decoder(SMALL, 50), torch.zeros(2, 20, dtype=torch.int64)
+    model.initialise()
+    with torch.no_grad():
+        model(ids)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(ids)
+    torch.set_num_threads(2)
+    model(ids)
+    assert not called
+    torch.set_num_threads(1)
+    model(ids)
+    assert called
