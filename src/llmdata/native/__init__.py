@@ -1,8 +1,8 @@
 """The hottest loops in C, where a C compiler was at hand at installation (`hatch_build.py`).
 
 Each has its counterpart in NumPy, which gives the same answers, more slowly, where there was none and where
-`LLMDATA_NATIVE=0` is set; tests hold the two equal (the trainer's is PyTorch, equal but for the last bits). The C looks at no Python object: it gets addresses and lengths of
-arrays, so that one build serves every Python.
+`LLMDATA_NATIVE=0` is set; tests hold the two equal. (The trainer's is PyTorch, equal but for the last bits.) The C
+looks at no Python object: it gets addresses and lengths of arrays, so that one build serves every Python.
 """
 
 from __future__ import annotations
