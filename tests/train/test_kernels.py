@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from llmdata.train import kernels
 from llmdata.train.config import ModelConfig
 from llmdata.train.model import Decoder, cross_entropy
 
+ALL_BITS = struct.unpack("<f", b"\xff\xff\xff\x7f")[0]
+"""A NaN as memory leaves it that was filled with ones."""
 SMALL = ModelConfig(layers=2, heads=4, width=64, context=48)
 MODELS = {
     "gpt": SMALL,
@@ -127,7 +130,7 @@ def test_activations_from_end_to_end(activation: str) -> None:
     torch.testing.assert_close(x.grad.double(), exact.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize("broken", [math.nan, math.inf, ALL_BITS])
 @pytest.mark.parametrize("name", ["gpt", "llama"])
 def test_numbers_that_are_none_come_through(name: str, broken: float) -> None:
     """The loss has to show them: that is how a step is left out."""

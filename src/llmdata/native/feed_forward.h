@@ -5,13 +5,18 @@
 
 enum activation { GELU, GELU_TANH, SWIGLU };
 
-/* e to the x (Cephes' polynomial, within 2 units in the last place) for x of at most 88; 0 below -87. */
+/* e to the x (Cephes' polynomial, within 2 units in the last place) for x of at most 88; 0 below -87. The power of 2 is a
+   factor, not added to the bits: that would make a number of what is none. */
 INLINE float exponential(float exponent) {
     float x = exponent < -87.0f ? -87.0f : exponent;
-    float turns = x * 1.44269504f + 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
+    /* 1.5 * 2^23: what is added to it is rounded to a whole number; 127 more, as the bits of the power have it. */
+    float turns = x * 1.44269504f + 12583039.0f;
     int32_t power;
     memcpy(&power, &turns, sizeof power);
-    turns -= 12582912.0f;
+    power = (int32_t)((uint32_t)power << 23);
+    float factor;
+    memcpy(&factor, &power, sizeof factor);
+    turns -= 12583039.0f;
     float rest = x - turns * 0.693359375f + turns * 2.12194440e-4f;
     float value = 1.9875691500e-4f;
     value = value * rest + 1.3981999507e-3f;
@@ -20,11 +25,7 @@ INLINE float exponential(float exponent) {
     value = value * rest + 1.6666665459e-1f;
     value = value * rest + 5.0000001201e-1f;
     value = value * rest * rest + rest + 1.0f;
-    int32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits += (int32_t)((uint32_t)power << 23);
-    memcpy(&value, &bits, sizeof value);
-    return exponent < -87.0f ? 0.0f : value;
+    return exponent < -87.0f ? 0.0f : value * factor;
 }
 
 /* Both kinds of GELU (arXiv 1606.08415) and SiLU are x times such a gate: the normal distribution up to x, what the tanh
