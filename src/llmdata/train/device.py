@@ -43,18 +43,20 @@ def autocast(device: torch.device, dtype: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
 
 
-def attention_kernels(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU, cuDNN's attention where it can, then the others."""
+def attention_kernels(device: torch.device, cudnn: bool = True) -> AbstractContextManager[None]:
+    """On a GPU, cuDNN's attention where it can, then the others; without `cudnn` the others alone.
+
+    cuDNN's is the fastest on Hopper. But it makes a plan for every new length, which takes up to half a second each,
+    and with a mask its gradient can be NaN at lengths 64 above a multiple of 128 (PyTorch 2.11 and later,
+    pytorch/pytorch#196678).
+    """
     if device.type != "cuda":
         return nullcontext()
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    order = [
-        SDPBackend.CUDNN_ATTENTION,
-        SDPBackend.FLASH_ATTENTION,
-        SDPBackend.EFFICIENT_ATTENTION,
-        SDPBackend.MATH,
-    ]
+    order = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    if cudnn:
+        order.insert(0, SDPBackend.CUDNN_ATTENTION)
     chosen: AbstractContextManager[None] = sdpa_kernel(order, set_priority=True)
     return chosen
 

@@ -40,6 +40,7 @@ from llmdata.train.model import Decoder, cross_entropy
 from llmdata.train.networks import Network, build
 from llmdata.train.optim import Flat, Layout, Optimizer, learning_rate
 from llmdata.train.parallel import ALONE, Ranks
+from llmdata.train.plan import USABLE
 from llmdata.train.replicas import Replicas
 from llmdata.train.run import CURVE, METRICS, SAMPLES, TrainResult
 from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER, Sampling, complete
@@ -102,12 +103,14 @@ class Trainer:
         )
         self.optimizer = Optimizer(self.layout, config.optim, config.loop.spike)
         self.forward = self.model  # a micro-batch is looked for before it is compiled for
+        self.compiled = False
         self.replicas: Replicas | None = None
         self.micro = self._micro_batch(vocabulary, memory)
         if wants_compile(config, self.device):
             if isinstance(self.model, Decoder):
                 self.model.flexible = self.device.type == "cuda"  # on a CPU it has no backward pass
             self.forward = cast(Network, torch.compile(self.model, dynamic=False))
+            self.compiled = self.device.type == "cuda"
         elif isinstance(self.layout, Flat) and self.device.type == "cpu" and threads > 1 and not shape.dropout:
             # Dropout draws from the generator of one process.
             self.replicas = Replicas(self.model, self.layout.gradient, threads, self.share, self._add_gradient)
@@ -217,7 +220,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for start in range(0, len(tokens), self.micro):
             part = tokens[start : start + self.micro]
-            with autocast(self.device, self.config.dtype), attention_kernels(self.device):
+            with autocast(self.device, self.config.dtype), attention_kernels(self.device, self.eot is None):
                 loss = self._loss(model, part) * (len(part) / self.sequences)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -227,7 +230,13 @@ class Trainer:
         """Mean loss of predicting each of `tokens` (B, T + 1) but the first of a row."""
         hidden = model(tokens[:, :-1], self.eot)  # (B, T, C)
         targets = tokens[:, 1:].flatten()
-        return cross_entropy(hidden.flatten(0, 1), model.head_weight, targets, vocabulary=model.vocab_size)
+        return cross_entropy(
+            hidden.flatten(0, 1),
+            model.head_weight,
+            targets,
+            vocabulary=model.vocab_size,
+            compiled=self.compiled,
+        )
 
     # -- looking at it
 
@@ -317,7 +326,8 @@ class Trainer:
         self.model.eval()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         count = 0
-        with torch.no_grad(), autocast(self.device, self.config.dtype):
+        kernels = attention_kernels(self.device, self.eot is None)
+        with torch.no_grad(), autocast(self.device, self.config.dtype), kernels:
             sequences = max(1, 8192 // self.context) * self.ranks.size
             for batch in evaluation_windows(self.val, self.context, self.config.eval_tokens, sequences):
                 mine = batch[self.ranks.share(len(batch))]
@@ -341,7 +351,7 @@ class Trainer:
             return  # sharded, all take part in each forward pass
         sampling = Sampling(self.config.sample_tokens, self.config.sample_temperature, seed=self.config.seed)
         self.model.eval()
-        with autocast(self.device, self.config.dtype):
+        with autocast(self.device, self.config.dtype), attention_kernels(self.device, cudnn=False):
             texts = complete(self.model, self.encoding, self.index.eot, prompts, sampling)
         if not self.ranks.first:
             return
@@ -418,6 +428,8 @@ class Trainer:
         if self.sharded:
             fits = sharded_micro_batch(self.config, vocabulary, memory, self.ranks)
             return self.ranks.least(min(self.share, fits))
+        # A margin for what else takes memory: other shapes compiled, validation, the driver's and cuBLAS's own.
+        torch.cuda.set_per_process_memory_fraction(USABLE, self.device.index)
         micro = self.share
         while True:
             try:
@@ -431,10 +443,14 @@ class Trainer:
                         "model or context"
                     ) from None
             else:
-                return self.ranks.least(micro)
+                break
             micro = -(-micro // 2)
             self.layout.clear()
             torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(1.0, self.device.index)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return self.ranks.least(micro)
 
     def _save_due(self, step: int) -> bool:
         return step == self.steps or step % (self.config.checkpoint_every or max(1, self.steps // 10)) == 0

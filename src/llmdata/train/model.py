@@ -5,7 +5,9 @@ Letters in comments: B sequences, T positions, C width, H heads, K key/value hea
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -288,15 +290,49 @@ def block_mask(documents: Tensor) -> BlockMask:
 
 
 def cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = 0, vocabulary: int | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    rows: int = 0,
+    vocabulary: int | None = None,
+    compiled: bool = False,
 ) -> Tensor:
     """Mean loss in nats of `targets` (N,) given `hidden` (N, C) and the head's `weight` (V, C).
 
     Rows of `weight` from `vocabulary` on are padding, which gets neither probability nor gradient. Works on `rows`
-    positions at a time (0: what makes a million logits, 32 million on a GPU), so that logits never bound the batch.
+    positions at a time (0: by `_chunk`), so that logits never bound the batch. `compiled`: what lies between the
+    products is one kernel by torch.compile.
     """
-    loss: Tensor = _CrossEntropy.apply(hidden, weight, targets, rows, vocabulary)  # type: ignore[no-untyped-call]
+    loss: Tensor = _CrossEntropy.apply(hidden, weight, targets, rows, vocabulary, compiled)  # type: ignore[no-untyped-call]
     return loss
+
+
+def _chunk(vocabulary: int, on_gpu: bool, compiled: bool) -> int:
+    """Positions whose logits are made at a time.
+
+    A million logits stay in a CPU's caches. On a GPU the sum of the weight's gradient is read and written once a chunk,
+    so that large ones pay: 64 million logits, three times over in float32, or 256 million in bfloat16 if compiled. A
+    power of two, for whole tiles and few shapes to compile.
+    """
+    if not on_gpu:
+        return max(64, (1 << 20) // vocabulary)
+    return 1 << max(6, ((1 << (28 if compiled else 26)) // vocabulary).bit_length() - 1)
+
+
+def logits_gradient(logits: Tensor, targets: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
+    """Loss of `targets` (N, 1) in sum, given `logits` (N, V), and its gradient, in the logits' precision.
+
+    To be compiled: as it stands it goes over memory a dozen times.
+    """
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    log_p = F.log_softmax(torch.where(columns < vocabulary, logits.float(), -math.inf), dim=-1)
+    p = log_p.exp()
+    return -log_p.gather(1, targets).sum(), torch.where(columns == targets, p - 1, p).to(logits.dtype)
+
+
+@functools.cache
+def _compiled_gradient() -> Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]:
+    return torch.compile(logits_gradient, dynamic=False)
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -308,12 +344,21 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int, vocabulary: int | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        rows: int,
+        vocabulary: int | None,
+        compiled: bool,
+    ) -> Tensor:
         # A GPU is fastest on whole tiles, padding included; a CPU does without the padding's share of the work.
         used = weight.shape[0] if weight.is_cuda or vocabulary is None else vocabulary
         count = targets.numel()
-        rows = rows or max(64, (1 << (25 if weight.is_cuda else 20)) // used)
         need = any(ctx.needs_input_grad[:2])
+        compiled = compiled and need
+        rows = rows or _chunk(used, weight.is_cuda, compiled)
         if torch.is_autocast_enabled(weight.device.type):
             dtype = torch.get_autocast_dtype(weight.device.type)
             hidden_used, weight_used = hidden.to(dtype), weight[:used].to(dtype)
@@ -327,15 +372,22 @@ class _CrossEntropy(torch.autograd.Function):
         with torch.autocast(weight.device.type, enabled=False):
             for start in range(0, count, rows):
                 part, target = hidden_used[start : start + rows], targets[start : start + rows, None]
-                logits = multiply(part, weight_used.T).float()  # (rows, V)
-                if vocabulary is not None and vocabulary < used:
-                    logits[:, vocabulary:] = -math.inf
-                log_p = F.log_softmax(logits, dim=-1)
-                loss -= log_p.gather(1, target).sum()
-                if d_hidden is not None and d_weight is not None:
-                    d_logits = log_p.exp_()
-                    d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=d_logits.dtype))
-                    d_logits = d_logits.to(weight_used.dtype)
+                logits = multiply(part, weight_used.T)  # (rows, V)
+                d_logits: Tensor | None = None
+                if compiled:
+                    added, d_logits = _compiled_gradient()(logits, target, vocabulary or used)
+                else:
+                    logits = logits.float()
+                    if vocabulary is not None and vocabulary < used:
+                        logits[:, vocabulary:] = -math.inf
+                    log_p = F.log_softmax(logits, dim=-1)
+                    added = -log_p.gather(1, target).sum()
+                    if need:
+                        d_logits = log_p.exp_()
+                        d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=d_logits.dtype))
+                        d_logits = d_logits.to(weight_used.dtype)
+                loss += added
+                if d_logits is not None and d_hidden is not None and d_weight is not None:
                     if multiply is kernels.product:
                         multiply(d_logits, weight_used, d_hidden[start : start + rows])
                         multiply(d_logits.T, part, d_weight[:used], add=True)
@@ -354,7 +406,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         scale = grads[0] / ctx.count
-        return d_hidden * scale, d_weight * scale, None, None, None
+        return d_hidden * scale, d_weight * scale, None, None, None, None
 
 
 def rope_table(config: ModelConfig) -> Tensor:
