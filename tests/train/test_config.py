@@ -46,6 +46,8 @@ def test_model_from_a_file_or_a_recipe(tmp_path: Path) -> None:
         (["train.model={heads: 4, kv_heads: 3}"], "multiple of kv_heads"),
         (["train.loop={steps: 3, tokens: 100}"], "not both"),
         (["train.data.micro_batch=0"], "at least 1"),
+        (["train.seed=2147483648"], "less than 2147483648"),
+        (["train.data.seed=2147483648"], "less than 2147483648"),
         (["train.device=tpu"], "auto|cpu|cuda"),
         (["train.optim.betas=[0.9, 1.0]"], "below 1"),
     ],

@@ -69,6 +69,7 @@ def test_choice() -> None:
         return {int(choose(logits, sampling, torch.tensor([i / 200]))[0]) for i in range(200)}
 
     assert support(Sampling(temperature=0)) == {1}
+    assert support(Sampling(temperature=1e-40)) == {1}
     assert support(Sampling()) == {0, 1, 2, 3}
     assert support(Sampling(top_k=2)) == {1, 3}
     assert support(Sampling(top_p=0.8)) == {1, 3}
@@ -86,6 +87,9 @@ def test_where_there_is_no_model(tmp_path: Path, run: Place) -> None:
         generate(run, [""], checkpoint="7")
     with pytest.raises(ConfigError, match="top_p"):
         Sampling(top_p=0)
+    with pytest.raises(ConfigError, match=r"seed .* below 2\^63"):
+        Sampling(seed=1 << 63)
+    generate(run, ["", ""], Sampling(1, seed=(1 << 63) - 1))
 
 
 def test_commands(tokens: Place, tmp_path: Path) -> None:

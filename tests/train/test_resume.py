@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from llmdata.engine.session import Session, Silent
 from llmdata.errors import ChangedError, InputError, LlmdataError, StoppedEarly
 from llmdata.storage.place import Place
-from llmdata.train import train
+from llmdata.train import TrainConfig, train
 from llmdata.train.metrics import read_lines, without_times
 from tests.train.corpus import SENTENCES, tiny, write_tokens
 
@@ -142,6 +143,21 @@ def test_shards_that_disagree_with_the_index(out: Place, tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"train-00001\.bin: sha256"):
         train(folder, out, tiny(), Session())
     assert not out.exists()
+
+
+@pytest.mark.parametrize("what", ["not the tokenizer", "a vocabulary of"])
+def test_a_tokenizer_that_disagrees_with_the_index(out: Place, tmp_path: Path, what: str) -> None:
+    folder = Place.of(tmp_path / "tokens")
+    index = write_tokens(folder, SENTENCES)
+    if what == "not the tokenizer":
+        wrong = replace(index, tokenizer_digest="0" * 64)
+    else:
+        wrong = replace(index, vocab_size=index.vocab_size - 1)
+    wrong.save(folder)
+    for config in (tiny(), TrainConfig.model_validate({"model": "ngram"})):
+        with pytest.raises(InputError, match=what):
+            train(folder, out, config, Session())
+        assert not out.exists()
 
 
 def test_last_and_best_checkpoints_are_kept(tokens: Place, out: Place) -> None:

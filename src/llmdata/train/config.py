@@ -188,7 +188,7 @@ class DataConfig(Section):
     """Sequences in one forward pass; gradients of several add up to a step. auto: what fits. The order stays."""
     mask_documents: bool = False
     """A document does not see the ones packed before it."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the order."""
     weight: float = Field(default=1.0, gt=0)
     """Weight of the main folder of tokens where there are others in `mix`. It alone validates."""
@@ -289,7 +289,7 @@ class TrainConfig(Section):
     """Arithmetic that the device can do, in FLOP a second, which MFU is a share of. None: by the GPU's name."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where metrics go beside metrics.jsonl; each needs its extra, as in `pip install llmdata[tensorboard]`."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, dropout and samples."""
 
     @model_validator(mode="before")

@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from llmdata.errors import ConfigError, InputError
+from llmdata.storage.encoding import Encoding, load_encoding
 from llmdata.storage.place import Place
+from llmdata.storage.token_index import TOKENIZER as TOKENS_TOKENIZER
 from llmdata.storage.token_index import TokenIndex, load_index, open_shard
 from llmdata.storage.token_shards import Tokens
 from llmdata.train.config import MixedSource
+from llmdata.train.sampling import TOKENIZER
 
 Ids = npt.NDArray[np.int64]
 _U64 = npt.NDArray[np.uint64]
@@ -240,6 +243,26 @@ def _mix(values: _U64) -> _U64:
     values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return values ^ values >> np.uint64(31)
+
+
+def own_tokenizer(tokens: Place, index: TokenIndex, out: Place | None) -> Encoding:
+    """The tokenizer of `tokens`, copied into the model's folder `out`, which can then write text wherever it is taken.
+
+    Raises InputError if it is not the one that `index` names, or has more tokens.
+    """
+    source = tokens / TOKENS_TOKENIZER
+    encoding = load_encoding(source)
+    if encoding.digest != index.tokenizer_digest:
+        raise InputError(f"{source}: not the tokenizer that index.json names; make the tokens again with --rerun")
+    if encoding.n_vocab > index.vocab_size:
+        raise InputError(
+            f"{source}: a vocabulary of {encoding.n_vocab}, but index.json speaks of {index.vocab_size}; make the "
+            "tokens again with --rerun"
+        )
+    if out is not None:
+        for file in source.walk():
+            (out / TOKENIZER / file.name).write_bytes(file.read_bytes())
+    return encoding
 
 
 def check_vocabulary(index: TokenIndex, vocab_size: int | None) -> int:

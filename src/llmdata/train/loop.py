@@ -17,9 +17,7 @@ from torch import Tensor
 
 from llmdata.engine.session import Session
 from llmdata.errors import ConfigError, LlmdataError
-from llmdata.storage.encoding import Encoding, load_encoding
 from llmdata.storage.place import Place
-from llmdata.storage.token_index import TOKENIZER as TOKENS_TOKENIZER
 from llmdata.storage.token_index import TokenIndex
 from llmdata.train import checkpoint as checkpoints
 from llmdata.train.config import NgramConfig, TrainConfig
@@ -32,6 +30,7 @@ from llmdata.train.data import (
     check_vocabulary,
     evaluation_windows,
     load_sources,
+    own_tokenizer,
 )
 from llmdata.train.device import attention_kernels, autocast, choose_device, peak_flops, reproducible, wants_compile
 from llmdata.train.hf import load_hf
@@ -43,7 +42,7 @@ from llmdata.train.parallel import ALONE, Ranks
 from llmdata.train.plan import USABLE
 from llmdata.train.replicas import Replicas
 from llmdata.train.run import CURVE, METRICS, SAMPLES, TrainResult
-from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER, Sampling, complete
+from llmdata.train.sampling import CHECKPOINTS, MODEL, Sampling, complete
 from llmdata.train.sharded import Sharded, initialise_shards, shard, sharded_micro_batch, wants_sharding
 from llmdata.train.trackers import Tracker, trackers
 
@@ -83,7 +82,7 @@ class Trainer:
         vocabulary = check_vocabulary(index, shape.vocab_size)
         memory = torch.cuda.get_device_properties(self.device).total_memory if self.device.type == "cuda" else math.inf
         self.sharded = wants_sharding(config, vocabulary, memory, ranks)
-        self.encoding = self._own_tokenizer(tokens)
+        self.encoding = own_tokenizer(tokens, index, out if ranks.first else None)
         self.val = TokenText.of(tokens, index, "val")
         sources = [
             Windows(TokenText.of(folder, other, "train"), self.context, Position(config.data.seed + number))
@@ -377,16 +376,6 @@ class Trainer:
         return times
 
     # -- beginning, going on, ending
-
-    def _own_tokenizer(self, tokens: Place) -> Encoding:
-        """Copy the tokenizer beside the model, so that the folder can write text wherever it is taken."""
-        source = tokens / TOKENS_TOKENIZER
-        encoding = load_encoding(source)
-        if encoding.digest != self.index.tokenizer_digest:
-            raise LlmdataError(f"{source}: not the tokenizer that index.json names; make the tokens again with --rerun")
-        for file in source.walk() if self.ranks.first else ():
-            (self.out / TOKENIZER / file.name).write_bytes(file.read_bytes())
-        return encoding
 
     def _build(self, vocabulary: int) -> Network:
         with torch.device("meta"):

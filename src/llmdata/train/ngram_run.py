@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 
 from llmdata.engine.session import Session
-from llmdata.errors import ConfigError, InputError
-from llmdata.storage.encoding import load_encoding
+from llmdata.errors import ConfigError
 from llmdata.storage.place import Place
-from llmdata.storage.token_index import TOKENIZER as TOKENS_TOKENIZER
 from llmdata.storage.token_index import TokenIndex
 from llmdata.train.config import NgramConfig, TrainConfig
-from llmdata.train.data import TokenText
+from llmdata.train.data import TokenText, own_tokenizer
 from llmdata.train.metrics import Log
 from llmdata.train.ngram import NgramModel, count
 from llmdata.train.run import METRICS, SAMPLES, TrainResult
-from llmdata.train.sampling import CHECKPOINTS, MODEL, TOKENIZER, Sampling, complete
+from llmdata.train.sampling import CHECKPOINTS, MODEL, Sampling, complete
 
 STEP = "step-000001"
 CHUNK = 1 << 20
@@ -41,12 +39,7 @@ class Counting:
         self.train, self.val = (TokenText.of(tokens, index, split) for split in ("train", "val"))
         if len(self.train) < 2:
             raise ConfigError(f"{tokens}: the training split has {len(self.train)} tokens, nothing to count")
-        source = tokens / TOKENS_TOKENIZER
-        self.encoding = load_encoding(source)
-        if self.encoding.digest != index.tokenizer_digest:
-            raise InputError(f"{source}: not the tokenizer that index.json names; make the tokens again with --rerun")
-        for file in source.walk():
-            (out / TOKENIZER / file.name).write_bytes(file.read_bytes())
+        self.encoding = own_tokenizer(tokens, index, out)
 
     def run(self) -> TrainResult:
         import torch

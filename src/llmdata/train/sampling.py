@@ -56,11 +56,11 @@ class Sampling:
     def __post_init__(self) -> None:
         for name, good, allowed in (
             ("max_tokens", self.max_tokens >= 0, "at least 0"),
-            ("temperature", 0 <= self.temperature < float("inf"), "at least 0"),
+            ("temperature", 0 <= self.temperature < float("inf"), "at least 0 and finite"),
             ("top_k", self.top_k >= 0, "at least 0"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", 0 <= self.min_p <= 1, "between 0 and 1"),
-            ("seed", self.seed >= 0, "at least 0"),
+            ("seed", 0 <= self.seed < 1 << 63, "at least 0 and below 2^63"),
         ):
             if not good:
                 raise ConfigError(f"{name} has to be {allowed}, not {getattr(self, name)}")
@@ -215,7 +215,9 @@ def choose(logits: Tensor, sampling: Sampling, draws: Tensor) -> Tensor:
 
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    p, tokens = torch.softmax(logits / sampling.temperature, dim=-1).sort(dim=-1, descending=True, stable=True)
+    # Less the largest first: divided by next to nothing, logits would be infinite.
+    scaled = (logits - logits.amax(-1, keepdim=True)) / max(sampling.temperature, 1e-30)
+    p, tokens = torch.softmax(scaled, dim=-1).sort(dim=-1, descending=True, stable=True)
     before = p.cumsum(-1) - p
     keep = (before < sampling.top_p) & (p >= sampling.min_p * p[:, :1])
     if sampling.top_k:
