@@ -14,7 +14,7 @@ import torch
 
 from llmdata.audit.training import terminal_curve
 from llmdata.engine.session import Session
-from llmdata.errors import ChangedError, InputError, StoppedEarly
+from llmdata.errors import ChangedError, InputError, LlmdataError, StoppedEarly
 from llmdata.storage.encoding import load_encoding
 from llmdata.storage.manifest import sha256_of
 from llmdata.storage.place import Place
@@ -118,9 +118,32 @@ def test_a_mixture_goes_on_exactly_and_notices_other_tokens(tokens: Place, tmp_p
         train(tokens, Place.of(tmp_path / "new"), config, Session())
 
 
-def test_a_learning_rate_that_breaks_the_model_ends_with_what_to_do(tokens: Place, out: Place) -> None:
-    from llmdata.errors import LlmdataError
+def test_what_a_model_writes_may_end_lines_elsewhere(tokens: Place, out: Place) -> None:
+    """U+2028 and U+0085 stand in JSON as they are; only a line feed ends a line of it."""
+    config = tiny(sample_prompts=["a\u2028b\u0085c"])
+    session = Session()
+    session.progress = At(20, lambda: setattr(session.stop, "signal", 15))
+    with pytest.raises(StoppedEarly):
+        train(tokens, out, config, session)
+    assert (train(tokens, out, config, Session()).sample_after or "").startswith("a\u2028b\u0085c")
+    assert [line["step"] for line in read_lines(out / "samples.jsonl")] == [0, 20, 40]
 
+
+@pytest.mark.parametrize("line", [b"\0\0", b"5", b'{"loss": 1}', b"\xff"])
+def test_a_line_of_metrics_that_is_none_is_named(out: Place, line: bytes) -> None:
+    place = out / "metrics.jsonl"
+    place.write_bytes(b'{"step": 0}\n' + line + b'\n{"step": 1')
+    with pytest.raises(InputError, match=r"metrics\.jsonl:2: not a line"):
+        Log(place, 1)
+
+
+def test_a_model_larger_than_memory_ends_with_what_to_do(tokens: Place, out: Place) -> None:
+    config = tiny(model={"width": 10_000_000, "layers": 1})  # 5 PB, more than an address space has
+    with pytest.raises(LlmdataError, match=r"not enough memory .* at \d+ bytes more: `llmdata plan`"):
+        train(tokens, out, config, Session())
+
+
+def test_a_learning_rate_that_breaks_the_model_ends_with_what_to_do(tokens: Place, out: Place) -> None:
     with pytest.raises(LlmdataError, match=r"lower|Lower train\.optim\.lr"):
         train(tokens, out, tiny(optim={"lr": 1e9, "warmup": 0}, loop={"steps": 100}), Session())
 

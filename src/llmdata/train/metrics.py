@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from llmdata.errors import InputError
 from llmdata.storage.place import Place, disk_full_is_resumable
 
 TIME_KEYS = ("seconds", "tokens_per_second", "mfu", "peak_memory")
@@ -37,12 +38,20 @@ class Log:
 
 
 def read_lines(place: Place) -> Iterator[dict[str, Any]]:
-    """The lines of the file, none if it does not exist; a torn last line is left out."""
+    """The lines of the file, none if it does not exist; a torn last line is left out.
+
+    Raises InputError at any other that is none of a `Log`.
+    """
     if not place.exists():
         return
-    for line in place.read_bytes().decode("utf-8", "replace").splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)
+    *whole, _ = place.read_bytes().split(b"\n")
+    for number, text in enumerate(whole, 1):
+        try:
+            line = json.loads(text)
+            line["step"]
+        except (ValueError, TypeError, KeyError):
+            raise InputError(f"{place}:{number}: not a line that training has written; take it out") from None
+        yield line
 
 
 def _line(value: dict[str, Any]) -> str:

@@ -5,12 +5,16 @@ Imports torch only to train.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmdata.engine.session import Session
-from llmdata.errors import ChangedError, ConfigError, InputError
+from llmdata.errors import ChangedError, ConfigError, InputError, LlmdataError
 from llmdata.storage import manifest
 from llmdata.storage.manifest import Manifest
 from llmdata.storage.place import Place
@@ -94,19 +98,20 @@ def train(
     before = begun.get("threads") if begun.get("ranks", 1) == ranks.size else None
     threads = config.threads or before or max(1, len(os.sched_getaffinity(0)) // ranks.here)
     trainer: Counting | Trainer  # refuses what cannot be: before the stamp
-    if isinstance(config.shape, NgramConfig):
-        from llmdata.train.ngram_run import Counting
+    with _want_of_memory():
+        if isinstance(config.shape, NgramConfig):
+            from llmdata.train.ngram_run import Counting
 
-        if ranks.size > 1:
-            raise ConfigError(f"n-grams are counted by one process, not by {ranks.size}: run it without torchrun")
-        trainer = Counting(tokens, index, out, config, session)
-    else:
-        from llmdata.train.loop import Trainer
+            if ranks.size > 1:
+                raise ConfigError(f"n-grams are counted by one process, not by {ranks.size}: run it without torchrun")
+            trainer = Counting(tokens, index, out, config, session)
+        else:
+            from llmdata.train.loop import Trainer
 
-        trainer = Trainer(tokens, index, out, config, session, threads, ranks)
-    if ranks.first:
-        manifest.save_stamp(out, TASK, stamp | {"threads": threads, "ranks": ranks.size})
-    result = trainer.run()
+            trainer = Trainer(tokens, index, out, config, session, threads, ranks)
+        if ranks.first:
+            manifest.save_stamp(out, TASK, stamp | {"threads": threads, "ranks": ranks.size})
+        result = trainer.run()
     if not ranks.first:
         return result
     record = asdict(result)
@@ -127,6 +132,22 @@ def train(
     inputs = [{"path": shard.path, "sha256": shard.sha256} for split in index.splits.values() for shard in split.shards]
     Manifest(TASK, fingerprint, inputs, outputs, {"train": record}, cost).save(out)
     return result
+
+
+@contextmanager
+def _want_of_memory() -> Iterator[None]:
+    """Say what to do where there is no memory: PyTorch tells it by the text of a RuntimeError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        told = isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error))
+        if not (told or isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM):
+            raise
+        size = re.search(r"ried to allocate ([\d.]+ \w+)", str(error))
+        raise LlmdataError(
+            f"not enough memory to train this model{f', at {size[1]} more' if size else ''}: `llmdata plan` says what "
+            "one takes; less do a smaller one, train.data.micro_batch=1 and train.recompute=true"
+        ) from error
 
 
 def _begun(out: Place, stamp: dict[str, Any], rerun: bool) -> TrainResult | dict[str, Any]:
