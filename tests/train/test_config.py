@@ -10,6 +10,7 @@ from llmdata.cli.train import load_config
 from llmdata.config import dump, parse
 from llmdata.errors import ConfigError
 from llmdata.train import TrainConfig
+from llmdata.train.config import PRESETS
 
 
 def test_a_preset_brings_settings_that_the_recipe_may_change() -> None:
@@ -34,6 +35,19 @@ def test_model_from_a_file_or_a_recipe(tmp_path: Path) -> None:
     assert (first.architecture.layers, first.steps, first.seed) == (3, 9, 4)
 
 
+def test_the_shape_of_a_preset_may_be_changed() -> None:
+    plain = load_config("gpt2-124m", None, [])
+    changed = load_config("gpt2-124m", None, ["train.model.dropout=0.1", "train.loop.tokens=1M", "train.optim.lr=1e-3"])
+    assert changed.architecture == plain.architecture.model_copy(update={"dropout": 0.1})
+    assert (changed.loop.steps, changed.loop.tokens) == (None, 1_000_000)
+    assert changed.optim == plain.optim.model_copy(update={"lr": 1e-3})
+    assert changed.data == plain.data
+    assert load_config(None, 7, ["train.model.width=256"]).steps == 7
+    for preset in PRESETS:
+        named, spelt = load_config(preset, None, []), load_config(preset, None, ["train.model.dropout=0"])
+        assert named.model_copy(update={"model": named.shape}) == spelt
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -42,6 +56,8 @@ def test_model_from_a_file_or_a_recipe(tmp_path: Path) -> None:
         (["train.optim.lrr=1"], "did you mean lr"),
         (["optim.lr=1"], "start with `train.`"),
         (["train.data.batch_tokens=1000"], "multiple of the context 128, say 896"),
+        (["train.model.heads=3"], "width 128 has to be a multiple of heads 3"),
+        (["train.model.headz=3"], "headz"),
         (["train.model={heads: 3}"], "width 128 has to be a multiple of heads 3"),
         (["train.model={heads: 4, kv_heads: 3}"], "multiple of kv_heads"),
         (["train.loop={steps: 3, tokens: 100}"], "not both"),

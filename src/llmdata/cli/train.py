@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -131,12 +131,11 @@ def load_config(model: str | None, steps: int | None, settings: list[str]) -> Tr
         overrides += ["train.loop.tokens=null", f"train.loop.steps={steps}"]
     names = [*PRESETS, *BASELINES]
     if model is None or model in names or not (Path(model).suffix in {".yaml", ".yml"} or Path(model).exists()):
-        # A baseline's settings stand one by one, so that --set can change them.
-        preset = f"train.model.kind={model}" if model in BASELINES else f"train.model={model or 'demo'}"
+        preset = _options_of(model or "demo", overrides)
         deciding = [f"--set {option}" for option in overrides if option.startswith("train.model=")]
         name = [f"--model {model or 'demo'}", *deciding][-1]
-        with named_by_options({preset: name}):
-            return parse(Recipe, "", name, [preset, *overrides]).train
+        with named_by_options(dict.fromkeys(preset, name)):
+            return parse(Recipe, "", name, [*preset, *overrides]).train
     path = Path(model)
     try:
         source = path.read_text(encoding="utf-8")
@@ -150,3 +149,24 @@ def load_config(model: str | None, steps: int | None, settings: list[str]) -> Tr
     if isinstance(data, dict) and "train" in data:
         return parse(Recipe, source, model, overrides).train
     return parse(TrainConfig, source, model, [option.removeprefix("train.") for option in overrides])
+
+
+def _options_of(model: str, overrides: list[str]) -> list[str]:
+    """The settings that `--model` stands for: where `overrides` change its shape, one by one."""
+    import json
+
+    from llmdata.train.config import BASELINES, PRESETS
+
+    if model in BASELINES:
+        return [f"train.model.kind={model}"]
+    if model not in PRESETS or not any(option.startswith("train.model.") for option in overrides):
+        return [f"train.model={model}"]
+    preset = PRESETS[model]
+    settings: dict[str, Any] = {"model": preset.model.model_dump(mode="json", exclude_defaults=True), **preset.settings}
+    if any(option.startswith(("train.loop.steps=", "train.loop.tokens=")) for option in overrides):
+        settings.pop("loop", None)  # one length takes the place of the other
+    return [
+        f"train.{key}.{inner}={json.dumps(value)}" if inner else f"train.{key}={json.dumps(value)}"
+        for key, values in settings.items()
+        for inner, value in (values.items() if isinstance(values, dict) else [("", values)])
+    ]
