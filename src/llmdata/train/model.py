@@ -223,7 +223,7 @@ class Decoder(nn.Module):
         rope = None if self.rope is None else self.rope[:, start : start + length]
         for layer, block in enumerate(self.blocks):
             if self.recompute and self.training:
-                x = checkpoint(block, x, rope, mask, use_reentrant=False)
+                x = checkpoint(block, x, rope, mask, use_reentrant=False, preserve_rng_state=self.config.dropout > 0)
             else:
                 x = block(x, rope, mask, cache, layer)
         if cache is not None:
