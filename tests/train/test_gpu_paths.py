@@ -72,6 +72,16 @@ def test_the_compiled_loss_is_that_of_torch_with_its_gradients(monkeypatch: pyte
     )
 
 
+def test_a_loss_that_nobody_learns_from_has_no_gradient() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    hidden, weight = torch.randn(70, 16), torch.nn.Parameter(torch.randn(128, 16))
+    precision = torch.autocast("cpu", dtype=torch.bfloat16)  # as on a GPU; float32 is multiplied in C, uncounted
+    with torch.no_grad(), precision, FlopCounterMode(display=False) as counter:
+        cross_entropy(hidden, weight, torch.zeros(70, dtype=torch.int64), compiled=True)
+    assert counter.get_total_flops() == 2 * 70 * 16 * 128, "the logits alone"
+
+
 def test_logits_of_a_chunk_fit_a_gpu() -> None:
     """Rows are whole tiles; of a large vocabulary no fewer than one, of a small one no more than fit."""
     assert _chunk(50_304, on_gpu=True, compiled=True) == 4096

@@ -303,7 +303,8 @@ def cross_entropy(
     positions at a time (0: by `_chunk`), so that logits never bound the batch. `compiled`: what lies between the
     products is one kernel by torch.compile.
     """
-    loss: Tensor = _CrossEntropy.apply(hidden, weight, targets, rows, vocabulary, compiled)  # type: ignore[no-untyped-call]
+    learning = torch.is_grad_enabled()  # which `forward` cannot ask: within it, it is not
+    loss: Tensor = _CrossEntropy.apply(hidden, weight, targets, rows, vocabulary, learning, compiled)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -351,12 +352,13 @@ class _CrossEntropy(torch.autograd.Function):
         targets: Tensor,
         rows: int,
         vocabulary: int | None,
+        learning: bool,
         compiled: bool,
     ) -> Tensor:
         # A GPU is fastest on whole tiles, padding included; a CPU does without the padding's share of the work.
         used = weight.shape[0] if weight.is_cuda or vocabulary is None else vocabulary
         count = targets.numel()
-        need = any(ctx.needs_input_grad[:2])
+        need = learning and any(ctx.needs_input_grad[:2])
         compiled = compiled and need
         rows = rows or _chunk(used, weight.is_cuda, compiled)
         if torch.is_autocast_enabled(weight.device.type):
@@ -406,7 +408,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         scale = grads[0] / ctx.count
-        return d_hidden * scale, d_weight * scale, None, None, None, None
+        return d_hidden * scale, d_weight * scale, None, None, None, None, None
 
 
 def rope_table(config: ModelConfig) -> Tensor:
