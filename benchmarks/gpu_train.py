@@ -95,6 +95,7 @@ def _measure(tokens: Place, index: TokenIndex, config: dict[str, Any], steps: in
         rate = steps * parsed.data.batch_tokens / (time.perf_counter() - began)
         report = {
             "model": config["model"],
+            "compiled": trainer.forward is not trainer.model,
             "recompute": parsed.recompute,
             "parameters": trainer.parameters,
             "micro_batch": trainer.micro,
