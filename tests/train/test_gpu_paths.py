@@ -19,6 +19,7 @@ LLAMA = ModelConfig(
 )
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize(("config", "special"), [(GPT, False), (LLAMA, True)], ids=["plain", "masked-recomputed"])
 def test_the_decoder_is_one_graph(config: ModelConfig, special: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the trainer compiles it for a GPU; a break in the graph would be an error here, slow and silent there."""

@@ -298,8 +298,8 @@ class Trainer:
         self._record([*lines, line])
         often = "" if stop else f" ({PATIENCE} steps in a row)"
         raise LlmdataError(
-            f"{what}{often}: training has broken away. The checkpoints in {self.out / CHECKPOINTS} are from before. "
-            "Lower train.optim.lr, or choose train.loop.on_spike=rollback."
+            f"{what}{often}: training has broken away. What checkpoints are in {self.out / CHECKPOINTS} are from "
+            "before. Lower train.optim.lr, or choose train.loop.on_spike=rollback."
         )
 
     def _roll_back(self, step: int, batch: int, what: str) -> None:
