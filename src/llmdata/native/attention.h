@@ -40,6 +40,15 @@ INLINE void store_row(const Shape *s, const float *in, ptrdiff_t position, float
             out[d] = in[d] * scale;
 }
 
+/* `in` (rows, columns) into `out` (columns, rows); the rows are a multiple of LANES. */
+static void transpose(const float *in, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t in_row, float *out,
+                      ptrdiff_t out_row) {
+    for (ptrdiff_t i = 0; i < rows; i += LANES)
+        for (ptrdiff_t j = 0; j < columns; j++)
+            UNROLL for (int l = 0; l < LANES; l++)
+                out[j * out_row + i + l] = in[(i + l) * in_row + j];
+}
+
 static Shape shape_of(ptrdiff_t length, ptrdiff_t heads, ptrdiff_t groups, ptrdiff_t width, const float *rope) {
     return (Shape){length, heads, groups, width, (heads + 2 * groups) * width, padded(width, LANES),
                    padded(length, QUERIES), rope};

@@ -56,15 +56,6 @@ static void multiply(const float *a, ptrdiff_t row, ptrdiff_t term, const float 
     }
 }
 
-/* `in` (rows, columns) into `out` (columns, rows); the rows are a multiple of LANES. */
-static void transpose(const float *in, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t in_row, float *out,
-                      ptrdiff_t out_row) {
-    for (ptrdiff_t i = 0; i < rows; i += LANES)
-        for (ptrdiff_t j = 0; j < columns; j++)
-            UNROLL for (int l = 0; l < LANES; l++)
-                out[j * out_row + i + l] = in[(i + l) * in_row + j];
-}
-
 static ptrdiff_t padded(ptrdiff_t count, ptrdiff_t to) { return (count + to - 1) / to * to; }
 
 /* b (terms, columns) as panels of PANEL columns, one after the other, the last filled up with zeros: where b's rows lie

@@ -390,9 +390,9 @@ class _CrossEntropy(torch.autograd.Function):
                         d_logits = d_logits.to(weight_used.dtype)
                 loss += added
                 if d_logits is not None and d_hidden is not None and d_weight is not None:
-                    if multiply is kernels.product:
-                        multiply(d_logits, weight_used, d_hidden[start : start + rows])
-                        multiply(d_logits.T, part, d_weight[:used], add=True)
+                    if in_c:
+                        kernels.product(d_logits, weight_used, d_hidden[start : start + rows])
+                        kernels.product(d_logits.T, part, d_weight[:used], add=True)
                         continue
                     d_hidden[start : start + rows] = d_logits @ weight_used
                     if d_logits.dtype == d_weight.dtype:
