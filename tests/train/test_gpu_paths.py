@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.attention import SDPBackend, flex_attention
 
+from llmdata.train import kernels
 from llmdata.train.config import ModelConfig
 from llmdata.train.device import attention_kernels
 from llmdata.train.model import Decoder, _chunk, cross_entropy, logits_gradient
@@ -25,6 +26,7 @@ def test_the_decoder_is_one_graph(config: ModelConfig, special: bool, monkeypatc
     """As the trainer compiles it for a GPU; a break in the graph would be an error here, slow and silent there."""
     # FlexAttention refuses gradients on a CPU, whose compiled kernels have none; the graph is the same.
     monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    monkeypatch.setattr(kernels, "available", lambda x: False)  # which no GPU has
     torch.compiler.reset()
     torch.manual_seed(0)
     model = Decoder(config, 120)

@@ -87,7 +87,7 @@ def test_losses_and_gradients_are_pytorchs(name: str, eot: int | None, monkeypat
     loss, ours = gradients(model, ids, eot)
     assert {"product", "attention", "attention_backward"} <= called
     assert ("feed_forward_backward" in called) == (name not in ("biases", "odd"))
-    monkeypatch.setattr(kernels, "usable", lambda x: False)
+    monkeypatch.setattr(kernels, "available", lambda x: False)
     called.clear()
     expected, theirs = gradients(model, ids, eot)
     assert not called
@@ -107,6 +107,95 @@ def record_calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     monkeypatch.setattr(kernels, "_run", recording)
     return called
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_dropout_of_attention(documents: bool) -> None:
+    """Values that are a unit matrix show the weights: of each a share is left out, and the gradient knows which."""
+    batch, length, heads, width = 3, 40, 4, 48
+    values = torch.eye(length, width).repeat(batch, heads, 1, 1)  # (B, H, T, D)
+    queries, keys = random(2, batch, heads, length, width)
+    first = torch.arange(length).repeat(batch, 1) // 15 * 15 if documents else None
+    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    if first is not None:
+        seen &= torch.arange(length) >= first[0, :, None]
+
+    def rows(*parts: Tensor) -> Tensor:
+        return torch.cat([part.transpose(1, 2).reshape(batch, length, -1) for part in parts], dim=-1)
+
+    qkv = rows(queries, keys, values).requires_grad_()
+
+    def dropped(seed: int, dropout: float = 0.3) -> Tensor:
+        torch.manual_seed(seed)
+        return kernels.attention(qkv, heads, heads, None, first, dropout)
+
+    y, whole = dropped(1), dropped(1, 0.0)
+    factors = (y / whole).view(batch, length, heads, width).transpose(1, 2)[..., :length]
+    drawn = factors[seen.expand_as(factors)]
+    assert drawn[drawn > 0].tolist() == pytest.approx([1 / 0.7] * int((drawn > 0).sum()))
+    assert (drawn == 0).float().mean() == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(y, dropped(1))
+    assert not torch.equal(y, dropped(2))
+    assert len({tuple(head.nan_to_num().flatten().tolist()) for head in factors.flatten(0, 1)}) == batch * heads
+
+    given = qkv.detach().clone().requires_grad_()
+    q, k, v = (part.view(batch, length, heads, width).transpose(1, 2) for part in given.chunk(3, dim=-1))
+    weights = (q @ k.transpose(-1, -2) / width**0.5).masked_fill(~seen, -math.inf).softmax(-1)
+    expected = rows((weights * factors.detach().nan_to_num()) @ v)
+    torch.testing.assert_close(y, expected)
+    slope = random(*y.shape)
+    y.backward(slope)  # type: ignore[no-untyped-call]
+    expected.backward(slope)  # type: ignore[no-untyped-call]
+    assert qkv.grad is not None
+    torch.testing.assert_close(qkv.grad, given.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout(dtype: torch.dtype) -> None:
+    x = (random(50, 30, 70).transpose(0, 1) + 10).to(dtype).requires_grad_()
+
+    def dropped(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return kernels.dropout(x, 0.2)
+
+    y = dropped(1)
+    kept = y > 0
+    assert kept.float().mean() == pytest.approx(0.8, abs=0.005)
+    assert kept.float().mean((0, 1)).min() > 0.72
+    assert kept.float().mean(2).std() == pytest.approx((0.2 * 0.8 / 70) ** 0.5, rel=0.1)
+    torch.testing.assert_close(y, torch.where(kept, x.float() / 0.8, 0))
+    assert torch.equal(y, dropped(1))
+    assert not torch.equal(y, dropped(2))
+    slope = random(*y.shape)
+    y.backward(slope)  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.where(kept, slope / 0.8, 0).to(dtype))
+
+
+def test_dropout_is_the_same_where_layers_are_computed_again() -> None:
+    model = Decoder(MODELS["llama"].model_copy(update={"dropout": 0.2}), 50).train()
+    model.initialise(torch.Generator().manual_seed(1))
+    ids = torch.randint(0, 50, (3, 33), generator=torch.Generator().manual_seed(2))
+    found = []
+    for model.recompute in (False, True):
+        torch.manual_seed(3)
+        found.append(gradients(model, ids, 7))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
+def test_attention_beside_products_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = record_calls(monkeypatch)
+    model = Decoder(MODELS["llama"], 50)
+    model.initialise(torch.Generator().manual_seed(1))
+    ids = torch.randint(0, 50, (3, 33), generator=torch.Generator().manual_seed(2))
+    expected, theirs = gradients(model, ids, 7)
+    called.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, ours = gradients(model, ids, 7)
+    assert called == {"attention", "attention_backward"}
+    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=0)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0.1, atol=float(theirs[name].abs().max()) / 20)
 
 
 @pytest.mark.parametrize("activation", kernels.ACTIVATIONS)
@@ -149,8 +238,6 @@ def test_only_where_they_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = Decoder(SMALL, 50), torch.zeros(2, 20, dtype=torch.int64)
     model.initialise()
     with torch.no_grad():
-        model(ids)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
         model(ids)
     torch.set_num_threads(2)
     model(ids)

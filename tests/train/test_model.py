@@ -179,6 +179,21 @@ def test_a_process_with_a_share_that_is_killed_is_told_of() -> None:
         replicas.add_gradient(torch.tensor([[0, 0], [7, 7]]))
 
 
+def test_processes_with_a_share_draw_numbers_of_their_own_from_one_seed() -> None:
+    model = made(LLAMA).train()
+    replicas = Replicas(model, Flat(model, muon=False).gradient, 2, 2, add=lambda part, share: torch.rand(()))
+    drawn = []
+    for seed in (5, 5, 6):
+        first = torch.manual_seed(seed).get_state()
+        second = replicas.add_gradient(torch.zeros(2, 9, dtype=torch.int64))
+        torch.set_rng_state(first)
+        drawn.append((torch.rand(()), second))
+    replicas.close()
+    values = [(float(first), float(both - first)) for first, both in drawn]
+    assert values[0] == values[1]
+    assert len({value for pair in values for value in pair}) == 4
+
+
 def test_tied_embedding_gathers_both_gradients() -> None:
     config = ModelConfig(layers=1, heads=2, width=16, context=16)
     model = made(config, 40)

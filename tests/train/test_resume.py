@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -68,6 +69,24 @@ def test_sigkill_changes_nothing(tokens: Place, tmp_path: Path, undisturbed: Pla
     with open((out / "metrics.jsonl").path, "a") as stream:
         stream.write('{"step": 50, "tok')  # a line torn by the kill
     train(tokens, out, config, Session())
+    assert records(out) == records(undisturbed)
+    for file in ("model", "optimizer"):
+        assert weights(out, file) == weights(undisturbed, file)
+
+
+def on_two_cores(tokens: Place, out: Place, killed_at: int | None) -> None:
+    kill = Silent() if killed_at is None else At(killed_at, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    train(tokens, out, tiny(**CONFIG, threads=2), Session(progress=kill))
+
+
+def test_sigkill_changes_nothing_where_each_core_has_a_share(tokens: Place, tmp_path: Path) -> None:
+    undisturbed, out = Place.of(tmp_path / "undisturbed"), Place.of(tmp_path / "model")
+    for place, killed_at in ((undisturbed, None), (out, 17), (out, 40), (out, None)):
+        # Anew and not forked: threads that share products, of an earlier test, do not outlive a fork.
+        process = multiprocessing.get_context("spawn").Process(target=on_two_cores, args=(tokens, place, killed_at))
+        process.start()
+        process.join()
+        assert process.exitcode == (0 if killed_at is None else -signal.SIGKILL)
     assert records(out) == records(undisturbed)
     for file in ("model", "optimizer"):
         assert weights(out, file) == weights(undisturbed, file)

@@ -1,4 +1,4 @@
-/* Causal attention for one processor (train/kernels.py), on `products.h`. */
+/* Causal attention for one processor (train/kernels.py), on `products.h` and `dropout.h`. */
 #include <math.h>
 
 #define QUERIES 32 /* rows of scores at a time: what lies above the diagonal is left out by so many */
@@ -8,6 +8,7 @@
 typedef struct {
     ptrdiff_t length, heads, groups, width, row, wide, keys;
     const float *rope; /* cosines (length, width / 2), then sines; or none */
+    Dropout dropout;
 } Shape;
 
 /* A head's numbers at a position, turned by it and times `scale`, and zeros up to `wide`. */
@@ -49,9 +50,10 @@ static void transpose(const float *in, ptrdiff_t rows, ptrdiff_t columns, ptrdif
                 out[j * out_row + i + l] = in[(i + l) * in_row + j];
 }
 
-static Shape shape_of(ptrdiff_t length, ptrdiff_t heads, ptrdiff_t groups, ptrdiff_t width, const float *rope) {
+static Shape shape_of(ptrdiff_t length, ptrdiff_t heads, ptrdiff_t groups, ptrdiff_t width, const float *rope,
+                      ptrdiff_t dropped, ptrdiff_t seed) {
     return (Shape){length, heads, groups, width, (heads + 2 * groups) * width, padded(width, LANES),
-                   padded(length, QUERIES), rope};
+                   padded(length, QUERIES), rope, dropout_of(dropped, seed)};
 }
 
 /* What each of QUERIES rows from `t` on gives to every key: e to the score less `lse`, where that is known; or else a
@@ -108,16 +110,18 @@ static void load(const Shape *s, const float *in, int turn, float *out) {
 }
 
 /* y (B, T, H D) of qkv (B, T, (H + 2 K) D), and the logarithm of each softmax's denominator, lse (B, H, T). `first`
-   (B, T) is the first position that each one sees. Returns -1 if there is no memory. */
+   (B, T) is the first position that each one sees. `dropped` of 2^32 weights are left out. Returns -1 if there is no
+   memory. */
 ptrdiff_t NAMED(attention)(const float *qkv, const float *rope, const int64_t *first, ptrdiff_t batch, ptrdiff_t length,
-                           ptrdiff_t heads, ptrdiff_t groups, ptrdiff_t width, float *y, float *lse) {
-    Shape s = shape_of(length, heads, groups, width, rope);
+                           ptrdiff_t heads, ptrdiff_t groups, ptrdiff_t width, ptrdiff_t dropped, ptrdiff_t seed,
+                           float *y, float *lse) {
+    Shape s = shape_of(length, heads, groups, width, rope, dropped, seed);
     ptrdiff_t head = s.keys * s.wide, block = QUERIES * s.wide;
-    float *keys = malloc((size_t)(3 * head + 2 * block + QUERIES * s.keys) * sizeof *keys);
+    float *keys = malloc((size_t)(3 * head + 2 * block + (QUERIES + 1) * s.keys) * sizeof *keys);
     if (!keys)
         return -1;
     float *keys_across = keys + head, *values = keys_across + head, *queries = values + head, *out = queries + block,
-          *weights = out + block, scale = 1 / sqrtf((float)width);
+          *weights = out + block, *factors = weights + QUERIES * s.keys, scale = 1 / sqrtf((float)width);
     for (ptrdiff_t b = 0; b < batch; b++, qkv += length * s.row, y += length * heads * width) {
         const int64_t *seen = first ? first + b * length : NULL;
         for (ptrdiff_t g = 0; g < groups; g++) {
@@ -132,6 +136,11 @@ ptrdiff_t NAMED(attention)(const float *qkv, const float *rope, const int64_t *f
                         load_row(&s, qkv + (t + i) * s.row + h * width, t + i, scale,
                                  queries + i * s.wide);
                     ptrdiff_t from = weigh(&s, queries, keys_across, t, seen, weights, lse + (b * heads + h) * length, 0);
+                    for (ptrdiff_t i = 0; s.dropout.dropped && i < rows; i++) {
+                        draw(&s.dropout, (b * heads + h) * length + t + i, from, t + QUERIES, factors);
+                        for (ptrdiff_t k = from; k < t + QUERIES; k++)
+                            weights[i * s.keys + k] *= factors[k];
+                    }
                     multiply(weights + from, s.keys, 1, values + from * s.wide, s.wide, out, s.wide, QUERIES, s.wide,
                              t + QUERIES - from, 0);
                     for (ptrdiff_t i = 0; i < rows; i++)
@@ -146,16 +155,17 @@ ptrdiff_t NAMED(attention)(const float *qkv, const float *rope, const int64_t *f
 /* d_qkv, the gradient of `qkv`, from that of `y`, with what `attention` gave. */
 ptrdiff_t NAMED(attention_backward)(const float *qkv, const float *rope, const int64_t *first, ptrdiff_t batch,
                                     ptrdiff_t length, ptrdiff_t heads, ptrdiff_t groups, ptrdiff_t width,
-                                    const float *y, const float *lse, const float *d_y, float *d_qkv) {
-    Shape s = shape_of(length, heads, groups, width, rope);
+                                    ptrdiff_t dropped, ptrdiff_t seed, const float *y, const float *lse,
+                                    const float *d_y, float *d_qkv) {
+    Shape s = shape_of(length, heads, groups, width, rope, dropped, seed);
     ptrdiff_t head = s.keys * s.wide, block = QUERIES * s.wide, square = QUERIES * s.keys;
-    float *keys = malloc((size_t)(6 * head + 3 * block + 2 * square) * sizeof *keys);
+    float *keys = malloc((size_t)(6 * head + 3 * block + 2 * square + s.keys) * sizeof *keys);
     if (!keys)
         return -1;
     float *keys_across = keys + head, *values = keys_across + head, *values_across = values + head,
           *d_keys = values_across + head, *d_values = d_keys + head, *queries = d_values + head,
           *d_queries = queries + block, *d_out = d_queries + block, *weights = d_out + block,
-          *d_weights = weights + square, scale = 1 / sqrtf((float)width);
+          *d_weights = weights + square, *factors = d_weights + square, scale = 1 / sqrtf((float)width);
     for (ptrdiff_t b = 0; b < batch; b++) {
         const int64_t *seen = first ? first + b * length : NULL;
         for (ptrdiff_t g = 0; g < groups; g++) {
@@ -182,11 +192,18 @@ ptrdiff_t NAMED(attention_backward)(const float *qkv, const float *rope, const i
                                            (float *)lse + (b * heads + h) * length, 1);
                     multiply(d_out, s.wide, 1, values_across + from, s.keys, d_weights + from, s.keys, QUERIES,
                              end - from, s.wide, 0);
+                    for (ptrdiff_t i = 0; i < QUERIES; i++) {
+                        float *row = weights + i * s.keys, *d_row = d_weights + i * s.keys;
+                        if (s.dropout.dropped)
+                            draw(&s.dropout, (b * heads + h) * length + t + i, from, end, factors);
+                        for (ptrdiff_t k = from; k < end; k++) {
+                            float weight = row[k];
+                            row[k] *= s.dropout.dropped ? factors[k] : 1.0f;
+                            d_row[k] = row[k] * d_row[k] - weight * along[i];
+                        }
+                    }
                     multiply(weights + from, 1, s.keys, d_out, s.wide, d_values + from * s.wide, s.wide, end - from,
                              s.wide, QUERIES, 1);
-                    for (ptrdiff_t i = 0; i < QUERIES; i++)
-                        for (ptrdiff_t k = i * s.keys + from; k < i * s.keys + end; k++)
-                            d_weights[k] = weights[k] * (d_weights[k] - along[i]);
                     multiply(d_weights + from, s.keys, 1, keys + from * s.wide, s.wide, d_queries, s.wide, QUERIES,
                              s.wide, end - from, 0);
                     multiply(d_weights + from, 1, s.keys, queries, s.wide, d_keys + from * s.wide, s.wide, end - from,

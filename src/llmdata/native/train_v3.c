@@ -8,5 +8,6 @@
 #define NAMED(name) name##_v3
 #include "products.h"
 #include "feed_forward.h"
+#include "dropout.h"
 #include "attention.h"
 #endif

@@ -1,9 +1,9 @@
-"""The decoder's products, feed-forward layers and attention in C, for training in float32 by one thread of a CPU.
+"""The decoder's products, feed-forward layers, attention and dropout in C, in float32 and by one thread of a CPU.
 
 That is how each share of a batch is computed (`llmdata.train.replicas`). PyTorch's own are taken elsewhere: on a GPU,
-in other precisions, with several threads for each product, compiled, and where no C library was built or the processor
-has no AVX2. Results differ in the last bits. The loops are in `native/products.h`, `feed_forward.h` and `attention.h`;
-what they gain is in `benchmarks/README.md`.
+for products in bfloat16, with several threads for each product, compiled, and where no C library was built or the
+processor has no AVX2. Results differ in the last bits. The loops are in `native/products.h`, `feed_forward.h`,
+`attention.h` and `dropout.h`; what they gain is in `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from llmdata import native
 
@@ -25,13 +26,17 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")
 
 
 def usable(x: Tensor) -> bool:
-    """Whether the C functions may work on `x`."""
+    """Whether the C functions for products may work on `x`."""
+    return available(x) and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def available(x: Tensor) -> bool:
+    """Whether attention and dropout of `x` may be in C, which compute in float32."""
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and x.dtype in (torch.float32, torch.bfloat16)
         and torch.get_num_threads() == 1
-        and not torch.is_autocast_enabled("cpu")
         and _function("product", 12) is not None
     )
 
@@ -61,13 +66,24 @@ def feed_forward(up: nn.Linear, down: nn.Linear, x: Tensor, activation: str) -> 
     return y
 
 
-def attention(qkv: Tensor, heads: int, groups: int, rope: Tensor | None, first: Tensor | None) -> Tensor:
+def dropout(x: Tensor, share: float) -> Tensor:
+    """`x` without a `share` of its elements, the others larger by as much; drawn by PyTorch's generator."""
+    if not available(x):
+        return F.dropout(x, share)
+    y: Tensor = _Dropout.apply(x.float(), share)  # type: ignore[no-untyped-call]
+    return y
+
+
+def attention(
+    qkv: Tensor, heads: int, groups: int, rope: Tensor | None, first: Tensor | None, dropout: float = 0.0
+) -> Tensor:
     """Causal attention (B, T, H D) of queries, keys and values side by side, `qkv` (B, T, (H + 2 K) D).
 
-    Queries and keys are turned by `rope` (2, T, D/2). `first` (B, T) tells the first position that each sees.
+    Queries and keys are turned by `rope` (2, T, D/2). `first` (B, T) tells the first position that each sees. Of the
+    weights, `dropout` are left out at random, by PyTorch's generator.
     """
-    y: Tensor = _Attention.apply(qkv, heads, groups, rope, first)  # type: ignore[no-untyped-call]
-    return y
+    y: Tensor = _Attention.apply(qkv.float(), heads, groups, rope, first, dropout)  # type: ignore[no-untyped-call]
+    return y.to(qkv.dtype)
 
 
 class _Linear(torch.autograd.Function):
@@ -112,12 +128,14 @@ class _FeedForward(torch.autograd.Function):
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, heads: int, groups: int, rope: Tensor | None, first: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, qkv: Tensor, heads: int, groups: int, rope: Tensor | None, first: Tensor | None, dropout: float
+    ) -> Tensor:
         batch, length, row = qkv.shape
         width = row // (heads + 2 * groups)
         y, lse = qkv.new_empty(batch, length, heads * width), qkv.new_empty(batch, heads, length)
         given = [None if tensor is None else tensor.contiguous() for tensor in (qkv, rope, first)]
-        ctx.shape = batch, length, heads, groups, width
+        ctx.shape = batch, length, heads, groups, width, *_drawn(dropout)
         _run("attention", *given, *ctx.shape, y, lse)
         ctx.save_for_backward(*given, y, lse)
         return y
@@ -127,7 +145,29 @@ class _Attention(torch.autograd.Function):
         *given, y, lse = ctx.saved_tensors
         d_qkv = torch.empty_like(given[0])
         _run("attention_backward", *given, *ctx.shape, y, lse, grads[0].contiguous(), d_qkv)
-        return d_qkv, None, None, None, None
+        return d_qkv, None, None, None, None, None
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, share: float) -> Tensor:
+        ctx.drawn = _drawn(share)
+        return _drop(x, ctx.drawn)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _drop(grads[0], ctx.drawn), None
+
+
+def _drawn(share: float) -> tuple[int, int]:
+    """How many of 2³² numbers drop an element, and a seed."""
+    return int(share * 2**32), int(torch.randint(1 << 62, ())) if share else 0
+
+
+def _drop(x: Tensor, drawn: tuple[int, int]) -> Tensor:
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    _run("dropout", x.contiguous(), x.numel() // x.shape[-1], x.shape[-1], *drawn, y)
+    return y
 
 
 def _run(name: str, *arguments: Tensor | int | None) -> None:

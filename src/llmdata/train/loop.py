@@ -40,7 +40,7 @@ from llmdata.train.networks import Network, build
 from llmdata.train.optim import Flat, Layout, Optimizer, learning_rate
 from llmdata.train.parallel import ALONE, Ranks
 from llmdata.train.plan import USABLE
-from llmdata.train.replicas import Replicas
+from llmdata.train.replicas import Replicas, seed_of
 from llmdata.train.run import CURVE, METRICS, SAMPLES, TrainResult
 from llmdata.train.sampling import CHECKPOINTS, MODEL, Sampling, complete
 from llmdata.train.sharded import Sharded, initialise_shards, shard, sharded_micro_batch, wants_sharding
@@ -110,8 +110,7 @@ class Trainer:
                 self.model.flexible = self.device.type == "cuda"  # on a CPU it has no backward pass
             self.forward = cast(Network, torch.compile(self.model, dynamic=False))
             self.compiled = self.device.type == "cuda"
-        elif isinstance(self.layout, Flat) and self.device.type == "cpu" and threads > 1 and not shape.dropout:
-            # Dropout draws from the generator of one process.
+        elif isinstance(self.layout, Flat) and self.device.type == "cpu" and threads > 1:
             self.replicas = Replicas(self.model, self.layout.gradient, threads, self.share, self._add_gradient)
         self.eot = index.eot if config.data.mask_documents else None
 
@@ -184,7 +183,7 @@ class Trainer:
         began = time.perf_counter()
         lr = learning_rate(self.config.optim, self.step, self.steps)
         if self.shape.dropout:
-            torch.manual_seed(self.config.seed * 0x1_0000_0001 + self.step + 1 + (self.ranks.rank << 48))
+            torch.manual_seed(seed_of(self.config.seed, self.step, self.ranks.rank))
         loss = self.ranks.sum(self._gradient(self._next_batch()))
         if isinstance(self.layout, Flat):
             self.ranks.sum(self.layout.gradient)

@@ -37,9 +37,9 @@ class Cache:
     length: int = 0
 
 
-def fused(x: Tensor, cache: Cache | None, dropout: float) -> bool:
+def fused(x: Tensor, cache: Cache | None) -> bool:
     """Whether attention is one function in C."""
-    return cache is None and not dropout and torch.is_grad_enabled() and kernels.usable(x)
+    return cache is None and torch.is_grad_enabled() and kernels.available(x)
 
 
 class Attention(nn.Module):
@@ -57,8 +57,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         batch, length, _ = x.shape
         qkv = kernels.linear(self.qkv, x)
-        if fused(x, cache, self.dropout) and not isinstance(mask, BlockMask):
-            return kernels.linear(self.out, kernels.attention(qkv, self.heads, self.kv_heads, rope, mask))
+        dropout = self.dropout if self.training else 0.0
+        if fused(x, cache) and not isinstance(mask, BlockMask):
+            return kernels.linear(self.out, kernels.attention(qkv, self.heads, self.kv_heads, rope, mask, dropout))
         split = [self.heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width]
         q, k, v = torch.split(qkv, split, dim=-1)  # (B, T, H D), (B, T, K D) twice
         q = q.view(batch, length, self.heads, self.head_width).transpose(1, 2)  # (B, H, T, D)
@@ -83,7 +84,7 @@ class Attention(nn.Module):
                 v,
                 attn_mask=mask,
                 is_causal=mask is None and length > 1,
-                dropout_p=self.dropout if self.training else 0.0,
+                dropout_p=dropout,
                 enable_gqa=grouped,
             )  # (B, H, T, D)
         return kernels.linear(self.out, y.transpose(1, 2).reshape(batch, length, -1))
@@ -123,6 +124,13 @@ class SwiGLU(nn.Module):
         return y
 
 
+class Dropout(nn.Dropout):
+    """In C where that may be."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.dropout(x, self.p) if self.training else x
+
+
 class Block(nn.Module):
     """One layer: attention and feed-forward, each on the normalised stream and added to it (pre-norm)."""
 
@@ -132,7 +140,7 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.mlp_norm = _norm(config)
         self.mlp = SwiGLU(config) if config.activation == "swiglu" else GeluMLP(config)
-        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.drop = Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(
         self, x: Tensor, rope: Tensor | None, mask: Mask | None, cache: Cache | None = None, layer: int = 0
@@ -153,7 +161,7 @@ class Decoder(nn.Module):
         rows = -(-vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
         self.embedding = nn.Embedding(rows, config.width)
         self.positions = nn.Embedding(config.context, config.width) if config.position == "learned" else None
-        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.drop = Dropout(config.dropout) if config.dropout else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = _norm(config)
         self.unembedding = None if config.tied else nn.Linear(config.width, rows, bias=False)
@@ -208,7 +216,7 @@ class Decoder(nn.Module):
             first = torch.where(starts, positions, 0).cummax(1).values  # (B, T)
             if self.flexible and self.training and not self.config.dropout:
                 mask = block_mask(documents)
-            elif fused(self.embedding.weight, cache, self.config.dropout):
+            elif fused(self.embedding.weight, cache):
                 mask = first
             else:
                 mask = (documents[:, None, :, None] == documents[:, None, None, :]).tril()  # (B, 1, T, T)

@@ -37,6 +37,11 @@ def shared_zeros(size: int) -> Tensor:
     return torch.frombuffer(mmap.mmap(-1, max(1, size) * torch.float32.itemsize), dtype=torch.float32)[:size]
 
 
+def seed_of(*numbers: int) -> int:
+    """A seed for what these numbers (at least 0) name. PyTorch's generator for CPUs takes its lowest 32 bits alone."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
 class Replicas:
     """A model and processes that share its weights, each with a gradient of its own.
 
@@ -61,8 +66,8 @@ class Replicas:
             if not self._others:  # as late as this, since what they hold of the model besides its weights is a copy
                 self._others = [_Replica(self, tokens.shape[1]) for _ in range(self.count - 1)]
             first, *rest = tokens.tensor_split(self.count)
-            for other, share in zip(self._others, rest, strict=True):
-                other.begin(share)
+            for number, (other, share) in enumerate(zip(self._others, rest, strict=True), 1):
+                other.begin(share, seed_of(torch.initial_seed(), number))
             loss = self.add(self.model, first)
             for other in self._others:
                 loss += other.loss()
@@ -100,9 +105,10 @@ class _Replica:
                     os._exit(1)
         theirs.close()
 
-    def begin(self, share: Tensor) -> None:
+    def begin(self, share: Tensor, seed: int) -> None:
+        """Let it compute its share; `seed` is what its dropout draws from."""
         try:
-            self._connection.send_bytes(share.numpy().tobytes())
+            self._connection.send_bytes(np.append(np.int64(seed), share.numpy()).tobytes())
         except OSError:
             raise self._ended() from None
 
@@ -139,7 +145,9 @@ class _Replica:
             parameter.grad = self.gradient[start : start + parameter.numel()].view_as(parameter)
         with suppress(EOFError, OSError):
             while True:
-                tokens = torch.from_numpy(np.frombuffer(connection.recv_bytes(), np.int64).copy())
+                given = np.frombuffer(connection.recv_bytes(), np.int64)
+                tokens = torch.from_numpy(given[1:].copy())
+                torch.default_generator.manual_seed(int(given[0]))
                 self.gradient.zero_()
                 loss = replicas.add(replicas.model, tokens.view(-1, width))
                 connection.send_bytes(loss.numpy().astype(np.float32).tobytes())
