@@ -1,6 +1,6 @@
 """Training speed on the CPU beside a plain loop of the same model, turn by turn.
 
-    python benchmarks/train_cpu.py [--size small|medium] [--rounds 8] [--threads 2]
+    python benchmarks/train_cpu.py [--size small|medium] [--rounds 8] [--threads 2] [--dtype bfloat16] [--dropout 0.2]
 
 The plain loop is what a tutorial would write: GPT-2 blocks in PyTorch, AdamW, clipping, the loss read every step. Each
 has a process of its own, since ours tells OpenMP how long to spin, and waits while the other has its turn. CPU time is
@@ -45,9 +45,9 @@ VOCABULARY = 65
 
 
 class PlainBlock(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.norm1, self.norm2 = nn.LayerNorm(width, bias=False), nn.LayerNorm(width, bias=False)
         self.qkv, self.proj = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
         self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
@@ -55,36 +55,39 @@ class PlainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, t, c = x.shape
         q, k, v = (z.view(b, t, self.heads, -1).transpose(1, 2) for z in self.qkv(self.norm1(x)).split(c, dim=2))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).contiguous().view(b, t, c)
-        x = x + self.proj(y)
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout)
+        x = x + F.dropout(self.proj(y.transpose(1, 2).contiguous().view(b, t, c)), self.dropout)
+        return x + F.dropout(self.down(F.gelu(self.up(self.norm2(x)))), self.dropout)
 
 
 class PlainModel(nn.Module):
-    def __init__(self, layers: int, heads: int, width: int, context: int) -> None:
+    def __init__(self, layers: int, heads: int, width: int, context: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
         self.tokens, self.positions = nn.Embedding(VOCABULARY, width), nn.Embedding(context, width)
-        self.blocks = nn.Sequential(*(PlainBlock(width, heads) for _ in range(layers)))
+        self.blocks = nn.Sequential(*(PlainBlock(width, heads, dropout) for _ in range(layers)))
         self.norm, self.head = nn.LayerNorm(width, bias=False), nn.Linear(width, VOCABULARY, bias=False)
         self.head.weight = self.tokens.weight
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
+        x = F.dropout(self.tokens(ids) + self.positions(torch.arange(ids.shape[1])), self.dropout)
         logits = self.head(self.norm(self.blocks(x)))
         return F.cross_entropy(logits.view(-1, VOCABULARY), targets.reshape(-1))
 
 
 class PlainLoop:
-    def __init__(self, data: np.ndarray, batch: int, **shape: int) -> None:
+    def __init__(self, data: np.ndarray, batch: int, dtype: str, dropout: float, **shape: int) -> None:
         self.data, self.batch, self.context = data, batch, shape["context"]
-        self.model = PlainModel(**shape)
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16")
+        self.model = PlainModel(**shape, dropout=dropout)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
 
     def step(self) -> None:
         starts = torch.randint(len(self.data) - self.context - 1, (self.batch,)).tolist()
         x = torch.stack([torch.from_numpy(self.data[i : i + self.context].astype(np.int64)) for i in starts])
         y = torch.stack([torch.from_numpy(self.data[i + 1 : i + 1 + self.context].astype(np.int64)) for i in starts])
-        loss = self.model(x, y)
+        with self.autocast:
+            loss = self.model(x, y)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -92,7 +95,7 @@ class PlainLoop:
         loss.item()
 
 
-def trainer(folder: Place, data: np.ndarray, batch: int, threads: int, compiled: bool, **shape: int) -> Trainer:
+def trainer(folder: Place, data: np.ndarray, batch: int, arguments: argparse.Namespace, **shape: int) -> Trainer:
     """Our trainer on the same tokens."""
     encoding = CharEncoding([chr(32 + i) for i in range(VOCABULARY - 2)], {"<|endoftext|>": 63, "<|unk|>": 64})
     save_encoding(encoding, folder / "tokens" / "tokenizer", {})
@@ -102,14 +105,15 @@ def trainer(folder: Place, data: np.ndarray, batch: int, threads: int, compiled:
     index = TokenIndex(encoding.digest, VOCABULARY, 63, "uint16", "llmc", {"train": Split(len(data), 1, 1, [shard])})
     config = TrainConfig.model_validate(
         {
-            "model": shape,
+            "model": {**shape, "dropout": arguments.dropout},
             "data": {"batch_tokens": batch * shape["context"]},
             "loop": {"steps": 10**6},
             "device": "cpu",
-            "compile": compiled,
+            "compile": arguments.compile,
+            "dtype": arguments.dtype,
         }
     )
-    made = Trainer(folder / "tokens", index, folder / "model", config, Session(), threads)
+    made = Trainer(folder / "tokens", index, folder / "model", config, Session(), arguments.threads)
     made.metrics = Log(folder / "model" / "metrics.jsonl", 0)
     return made
 
@@ -120,13 +124,13 @@ def steps_of(arguments: argparse.Namespace, folder: Place) -> Callable[[], None]
     batch = shape.pop("batch")
     data = np.random.default_rng(0).integers(0, 63, 1_000_000).astype(np.uint16)
     if arguments.worker == "plain":
-        plain = PlainLoop(data, batch, **shape)
+        plain = PlainLoop(data, batch, arguments.dtype, arguments.dropout, **shape)
 
         def turn() -> None:
             for _ in range(FLUSH):
                 plain.step()
     else:
-        ours = trainer(folder, data, batch, arguments.threads, arguments.compile, **shape)
+        ours = trainer(folder, data, batch, arguments, **shape)
 
         def turn() -> None:
             for _ in range(FLUSH):
@@ -166,6 +170,8 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products, in both")
+    parser.add_argument("--dropout", type=float, default=0.0, help="in both")
     parser.add_argument("--compile", action="store_true", help="ours with torch.compile (needs g++)")
     parser.add_argument("--worker", choices=("plain", "ours"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

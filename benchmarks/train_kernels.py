@@ -45,6 +45,7 @@ def operations(config: ModelConfig, batch: int) -> dict[str, Callable[[], None]]
         "product": both(lambda x: kernels.linear(square, x)),
         "attention": both(lambda x: attention(x, rope, None)),
         "feed-forward": both(layer),
+        "dropout": both(lambda x: kernels.dropout(x, 0.2)),
     }
 
 
@@ -60,8 +61,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    usable = kernels.usable
-    assert usable(torch.zeros(1)), "no C library, or a processor without AVX2"
+    available = kernels.available
+    assert available(torch.zeros(1)), "no C library, or a processor without AVX2"
     for model, (config, batch) in MODELS.items():
         for name, call in operations(config, batch).items():
             call()
@@ -69,7 +70,7 @@ def main() -> None:
             times: dict[bool, list[float]] = {True: [], False: []}
             for _ in range(arguments.rounds):
                 for fast in times:
-                    kernels.usable = usable if fast else lambda x: False
+                    kernels.available = available if fast else lambda x: False
                     times[fast].append(seconds(call, repeats))
             found = {
                 "model": model,
