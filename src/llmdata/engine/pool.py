@@ -123,9 +123,10 @@ class _Worker:
         # Between two looks more time may have passed than the worker had: Ctrl-Z stops it as well as this process.
         self.idle = 0.0 if cpu > self.cpu else self.idle + min(now - self.looked, 10 * POLL)
         self.cpu, self.looked = cpu, now
-        if cpu - began > limits.cpu_seconds or self.idle > STALL:
-            return "timeout"
-        return "memory" if resident > limits.memory else None
+        # Memory first: what eats it is often slow at that too, and where this process was kept waiting both are seen.
+        if resident > limits.memory:
+            return "memory"
+        return "timeout" if cpu - began > limits.cpu_seconds or self.idle > STALL else None
 
     def kill(self) -> None:
         self.process.kill()
