@@ -86,12 +86,12 @@ def _measure(tokens: Place, index: TokenIndex, config: dict[str, Any], steps: in
         trainer.metrics = Log(Place.of(folder) / "metrics.jsonl", 0)
         for _ in range(2):
             trainer._train_step()
-        trainer._flush()
+        trainer._look()
         starting = time.perf_counter() - began
         began = time.perf_counter()
         for _ in range(steps):
             trainer._train_step()
-        trainer._flush()
+        trainer._look()
         rate = steps * parsed.data.batch_tokens / (time.perf_counter() - began)
         report = {
             "model": config["model"],
@@ -116,7 +116,7 @@ def profiled(trainer: Trainer, out: Path) -> list[list[Any]]:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as profiler:
         trainer._train_step()
-        trainer._flush()
+        trainer._look()
     averages = profiler.key_averages()
     on_gpu = trainer.device.type == "cuda"
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"

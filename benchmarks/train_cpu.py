@@ -135,7 +135,7 @@ def steps_of(arguments: argparse.Namespace, folder: Place) -> Callable[[], None]
         def turn() -> None:
             for _ in range(FLUSH):
                 ours._train_step()
-            ours._flush()
+            ours._look()
 
     return turn
 

@@ -2,14 +2,13 @@
 
     torchrun --nproc-per-node N -m tests.train.ranks TOKENS RUNS
 
-RUNS is a file of [folder, settings, step to stop at or null] for each run. The wish to stop reaches one rank alone.
+RUNS is a file of [folder, settings, where to stop or null] for each run. The wish to stop reaches one rank alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,17 +18,16 @@ from llmdata.errors import StoppedEarly
 from llmdata.storage.place import Place
 from llmdata.train import TrainConfig, train
 from llmdata.train.parallel import Ranks, joined
-from tests.train.test_resume import At
+from tests.train.test_resume import stopping
 
 
 def main() -> None:
     ranks = Ranks.of(os.environ)
     with joined(ranks, "cpu"):
-        for folder, settings, step in json.loads(Path(sys.argv[2]).read_text()):
+        for folder, settings, stop_at in json.loads(Path(sys.argv[2]).read_text()):
             session = Session()
-            if step is not None and ranks.rank == ranks.size - 1:
-                stop = session.stop
-                session.progress = At(step, lambda stop=stop: setattr(stop, "signal", signal.SIGTERM))
+            if stop_at is not None and ranks.rank == ranks.size - 1:
+                session = stopping(**stop_at)
             with suppress(StoppedEarly):
                 config = TrainConfig.model_validate(settings)
                 train(Place.of(sys.argv[1]), Place.of(folder), config, session, ranks=ranks)

@@ -23,7 +23,7 @@ from llmdata.train.config import PRESETS
 from llmdata.train.metrics import read_lines, without_times
 from llmdata.train.parallel import Ranks
 from tests.train.corpus import tiny
-from tests.train.test_resume import At, records, weights
+from tests.train.test_resume import records, stopping, weights
 
 LLAMA = {"norm": "rmsnorm", "position": "rope", "activation": "swiglu", "tied": False, "kv_heads": 1}
 GPT = {"bias": True, "activation": "gelu_tanh"}
@@ -40,6 +40,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "fsdp, recomputed": ("fsdp", {"model": LLAMA, "recompute": True}),
 }  # fmt: skip
 TURNS = {"ddp → one": ("ddp", "one"), "one → fsdp": ("one", "fsdp"), "fsdp → ddp": ("fsdp", "ddp")}
+LOOKS = {"ddp": (0, 9), "fsdp": (0, 20)}
+"""Looks for a wish to stop while validation or, where ranks sample together, a sample is made."""
 CHANGED = {"model": LLAMA, "optim": {"name": "muon"}, **SHORT}
 PATIENCE = 1800
 """Seconds after which a run hangs: a busy machine may need minutes to start one, a run that fails ends by itself."""
@@ -61,10 +63,13 @@ def torchrun(count: int, *arguments: object) -> list[str]:
     return [sys.executable, "-m", *order, *map(str, arguments)]
 
 
-def together(count: int, tokens: Place, folder: Path, runs: list[tuple[Place, TrainConfig, int | None]]) -> None:
-    """Do `runs`, each to its end or to the step at which it is to stop, by `count` ranks."""
+Runs = list[tuple[Place, TrainConfig, dict[str, int] | None]]
+
+
+def together(count: int, tokens: Place, folder: Path, runs: Runs) -> None:
+    """Do `runs`, each to its end or to where it is to stop (`stopping`), by `count` ranks."""
     plan = folder / "runs.json"
-    plan.write_text(json.dumps([[out.path, config.model_dump(mode="json"), step] for out, config, step in runs]))
+    plan.write_text(json.dumps([[out.path, config.model_dump(mode="json"), stop] for out, config, stop in runs]))
     done = subprocess.run(
         torchrun(count, "-m", "tests.train.ranks", tokens.path, plan), capture_output=True, text=True, check=False
     )
@@ -72,10 +77,8 @@ def together(count: int, tokens: Place, folder: Path, runs: list[tuple[Place, Tr
 
 
 def stopped(tokens: Place, out: Place, config: TrainConfig, step: int) -> None:
-    session = Session()
-    session.progress = At(step, lambda: setattr(session.stop, "signal", signal.SIGTERM))
     with pytest.raises(StoppedEarly):
-        train(tokens, out, config, session)
+        train(tokens, out, config, stopping(step=step))
 
 
 def same_but_for_rounding(one: Place, other: Place) -> None:
@@ -100,7 +103,7 @@ def same_but_for_rounding(one: Place, other: Place) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory, tokens: Place) -> Path:
     """All runs of two ranks: to the end, by turns with one process, and one that nothing happens to."""
     folder = tmp_path_factory.mktemp("ranks")
-    runs: list[tuple[Place, TrainConfig, int | None]] = []
+    runs: Runs = []
     for name, (kind, settings) in RUNS.items():
         runs.append((Place.of(folder / name), changed(**(SHORT | settings), parallel=kind), None))
     for name, (first, second) in TURNS.items():
@@ -108,9 +111,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokens: Place) -> Path:
         if first == "one":
             stopped(tokens, out, tiny(**CHANGED), 6)
         else:
-            runs.append((out, tiny(**CHANGED, parallel=first), 6))
+            runs.append((out, tiny(**CHANGED, parallel=first), {"step": 6}))
         if second != "one":
             runs.append((out, tiny(**CHANGED, parallel=second), None))
+    for kind, looks in LOOKS.items():
+        out = Place.of(folder / f"{kind}, stopped while measured")
+        runs += [(out, tiny(**CHANGED, parallel=kind), {"look": look}) for look in looks]
+        runs.append((out, tiny(**CHANGED, parallel=kind), None))
     runs.append((Place.of(folder / "undisturbed"), tiny(**KILLED), None))
     together(2, tokens, folder, runs)
     return folder
@@ -137,6 +144,11 @@ def test_another_number_of_ranks_goes_on(tokens: Place, folder: Path, alone: Pla
         assert list(read_lines(out / "metrics.jsonl"))[-1]["step"] == 6, "all ranks stop where one is told to"
         train(tokens, out, tiny(**CHANGED), Session())
     same_but_for_rounding(alone, out)
+
+
+@pytest.mark.parametrize("kind", LOOKS)
+def test_ranks_stop_together_while_a_step_is_measured(folder: Path, alone: Place, kind: str) -> None:
+    same_but_for_rounding(alone, Place.of(folder / f"{kind}, stopped while measured"))
 
 
 def until(out: Place, step: int, job: subprocess.Popen[str], before: int = 0) -> None:

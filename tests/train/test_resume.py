@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from llmdata.engine.session import Session, Silent
+from llmdata.engine.session import Session, Silent, Stop
 from llmdata.errors import ChangedError, InputError, LlmdataError, StoppedEarly
 from llmdata.storage.place import Place
 from llmdata.train import TrainConfig, train
+from llmdata.train.checkpoint import read_state
 from llmdata.train.metrics import read_lines, without_times
 from tests.train.corpus import SENTENCES, tiny, write_tokens
 
@@ -41,6 +42,37 @@ class At(Silent):
         self.left -= count
         if self.left <= 0:
             self.do()
+
+
+class AtLook(Stop):
+    """A wish to stop that is there at one of the looks for one, and from then on."""
+
+    def __init__(self, look: int) -> None:
+        super().__init__()
+        self.left = look
+
+    @property
+    def wanted(self) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            self.signal = signal.SIGTERM
+        return super().wanted
+
+
+def stopping(*, step: int | None = None, look: int | None = None) -> Session:
+    """A session that is asked to stop when so many steps are done, or at one of the looks for such a wish."""
+    session = Session(stop=Stop() if look is None else AtLook(look))
+    if step is not None:
+        session.progress = At(step, lambda: setattr(session.stop, "signal", signal.SIGTERM))
+    return session
+
+
+def assert_same(out: Place, undisturbed: Place) -> None:
+    assert records(out) == records(undisturbed)
+    kept, whole = ([place.name for place in (of / "checkpoints").children()] for of in (out, undisturbed))
+    assert kept == whole
+    for file in ("model", "optimizer"):
+        assert weights(out, file) == weights(undisturbed, file)
 
 
 CONFIG = {"model": {"dropout": 0.1}, "loop": {"steps": 60}, "eval_every": 7, "checkpoint_every": 11}
@@ -69,9 +101,7 @@ def test_sigkill_changes_nothing(tokens: Place, tmp_path: Path, undisturbed: Pla
     with open((out / "metrics.jsonl").path, "a") as stream:
         stream.write('{"step": 50, "tok')  # a line torn by the kill
     train(tokens, out, config, Session())
-    assert records(out) == records(undisturbed)
-    for file in ("model", "optimizer"):
-        assert weights(out, file) == weights(undisturbed, file)
+    assert_same(out, undisturbed)
 
 
 def on_two_cores(tokens: Place, out: Place, killed_at: int | None) -> None:
@@ -87,22 +117,61 @@ def test_sigkill_changes_nothing_where_each_core_has_a_share(tokens: Place, tmp_
         process.start()
         process.join()
         assert process.exitcode == (0 if killed_at is None else -signal.SIGKILL)
-    assert records(out) == records(undisturbed)
-    for file in ("model", "optimizer"):
-        assert weights(out, file) == weights(undisturbed, file)
+    assert_same(out, undisturbed)
 
 
 @pytest.mark.parametrize("step", [0, 20, 56])
 def test_stop_saves_and_goes_on(tokens: Place, out: Place, undisturbed: Place, step: int) -> None:
-    session = Session()
-    session.progress = At(step, lambda: setattr(session.stop, "signal", signal.SIGTERM))
     with pytest.raises(StoppedEarly):
-        train(tokens, out, tiny(**CONFIG), session)
+        train(tokens, out, tiny(**CONFIG), stopping(step=step))
     assert (out / "checkpoints").children("step-*")[-1].name == f"step-{step:06}"
     train(tokens, out, tiny(**CONFIG), Session())
-    assert records(out) == records(undisturbed)
-    kept, whole = ([place.name for place in (of / "checkpoints").children()] for of in (out, undisturbed))
-    assert kept == whole
+    assert_same(out, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("look", "step"),
+    [
+        pytest.param(0, 0, id="first validation"),
+        pytest.param(4, 0, id="first sample"),
+        pytest.param(17, 7, id="validation"),
+        pytest.param(40, 20, id="sample"),
+        pytest.param(45, 21, id="validation before which lines were kept"),
+        pytest.param(114, 60, id="last sample"),
+    ],
+)
+def test_a_stop_does_not_wait_for_what_is_measured(
+    tokens: Place, out: Place, undisturbed: Place, look: int, step: int
+) -> None:
+    """Who goes on measures that step, also after a kill, which leaves the stop's checkpoint the last."""
+    with pytest.raises(StoppedEarly):
+        train(tokens, out, tiny(**CONFIG), stopping(look=look))
+    last = (out / "checkpoints").children("step-*")[-1]
+    assert read_state(last)["lines"][-1]["step"] == read_state(last)["step"] == step
+    assert [line["step"] for line in read_lines(out / "metrics.jsonl")] == list(range(step))
+    pid = os.fork()
+    if pid == 0:
+        train(tokens, out, tiny(**CONFIG), Session(progress=At(step + 3, lambda: os.kill(os.getpid(), signal.SIGKILL))))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    train(tokens, out, tiny(**CONFIG), Session())
+    assert_same(out, undisturbed)
+
+
+def test_a_stop_right_behind_a_checkpoint_keeps_it(tokens: Place, out: Place) -> None:
+    """Nothing of it is removed to be written anew: a kill in between would leave no checkpoint."""
+    config = tiny(**CONFIG, keep_last=1, keep_best=False)
+
+    def files() -> dict[str, int]:
+        (only,) = (out / "checkpoints").children("step-*")
+        return {place.path: Path(place.path).stat().st_mtime_ns for place in only.children()}
+
+    with pytest.raises(StoppedEarly):
+        train(tokens, out, config, stopping(step=22))
+    before = files()
+    with pytest.raises(StoppedEarly):
+        train(tokens, out, config, stopping(look=0))
+    assert files() == before
 
 
 def test_finished_run_does_nothing_and_imports_no_torch(tokens: Place, undisturbed: Place, tmp_path: Path) -> None:
@@ -140,10 +209,8 @@ def test_how_it_is_computed_may_change_between_halves(tokens: Place, out: Place,
     config = {**CONFIG, "model": {"dropout": 0.0}}
     whole = Place.of(out.path + "-whole")
     train(tokens, whole, tiny(**config), Session())
-    session = Session()
-    session.progress = At(20, lambda: setattr(session.stop, "signal", signal.SIGTERM))
     with pytest.raises(StoppedEarly):
-        train(tokens, out, tiny(**config), session)
+        train(tokens, out, tiny(**config), stopping(step=20))
     train(tokens, out, tiny(**config, data={"micro_batch": 3}, keep_last=1), Session())
     losses = [
         [line["loss"] for line in read_lines(place / "metrics.jsonl") if "loss" in line] for place in (whole, out)
@@ -198,14 +265,22 @@ def poisoned(tmp_path: Path) -> Place:
     return folder
 
 
-@pytest.mark.parametrize("policy", ["stop", "skip", "rollback"])
-def test_spikes_are_dealt_with_and_told(tmp_path: Path, policy: str) -> None:
+@pytest.mark.parametrize(
+    ("policy", "total", "checkpoint_every"),
+    [
+        ("stop", 300, 50),
+        ("skip", 300, 50),
+        ("rollback", 300, 50),
+        pytest.param("rollback", 100, 100, id="back to before the first step"),
+    ],
+)
+def test_spikes_are_dealt_with_and_told(tmp_path: Path, policy: str, total: int, checkpoint_every: int) -> None:
     folder = poisoned(tmp_path)
     # One window a batch, so that noise is alone in it.
     config = tiny(
         data={"batch_tokens": 32},
-        checkpoint_every=50,
-        loop={"steps": 300, "on_spike": policy, "spike": 1.5},
+        checkpoint_every=checkpoint_every,
+        loop={"steps": total, "on_spike": policy, "spike": 1.5},
         optim={"lr": 0.005, "schedule": "wsd"},
     )
     out, again = Place.of(tmp_path / policy), Place.of(tmp_path / "again")
@@ -221,11 +296,9 @@ def test_spikes_are_dealt_with_and_told(tmp_path: Path, policy: str) -> None:
     events = [line for line in lines if line.get("event") == "rollback"]
     assert events
     steps = [line["step"] for line in lines if "event" not in line]
-    assert steps == list(range(301))
-    session = Session()
-    session.progress = At(events[0]["step"], lambda: setattr(session.stop, "signal", signal.SIGTERM))
+    assert steps == list(range(total + 1))
     with pytest.raises(StoppedEarly):
-        train(folder, again, config, session)
+        train(folder, again, config, stopping(step=events[0]["step"]))
     train(folder, again, config, Session())
     assert records(again) == records(out)
 

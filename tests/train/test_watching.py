@@ -230,7 +230,7 @@ def test_a_step_does_not_wait_for_the_device(tokens: Place, out: Place) -> None:
             for _ in range(5):
                 trainer._train_step()
             assert reads == []
-        trainer._flush()
+        trainer._look()
         assert len(losses(out)) == 5
 
 

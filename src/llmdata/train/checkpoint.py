@@ -76,9 +76,9 @@ class Writer:
 
     def _write(self, step: int, state: dict[str, Any], files: Mapping[str, Mapping[str, Tensor]]) -> None:
         final = self.folder / f"step-{step:06d}"
-        _discard(final)
-        for name, tensors in files.items():
-            write_safetensors(final / name, tensors)
+        if not (final / STATE).exists():  # else of the same weights: to remove them first might leave no checkpoint
+            for name, tensors in files.items():
+                write_safetensors(final / name, tensors)
         (final / STATE).write_json(state)
         self._prune()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from llmdata.engine.session import Session
-from llmdata.errors import ConfigError, LlmdataError
+from llmdata.errors import ConfigError, LlmdataError, StoppedEarly
 from llmdata.storage.place import Place
 from llmdata.storage.token_index import TokenIndex
 from llmdata.train import checkpoint as checkpoints
@@ -115,13 +116,15 @@ class Trainer:
         self.eot = index.eot if config.data.mask_documents else None
 
         self.step = 0
+        self.shown = 0  # steps that the progress knows of
         self.seconds = 0.0  # of training alone
         self.drawn = 0  # batches taken from the data
         self.passed_over: dict[int, int] = {}  # batches that a rollback leaves out, and the step that each undid
         self.rollbacks = 0  # since the last checkpoint
         self.bad_in_a_row = 0
         self.measured: dict[str, float] = {}  # the last validation
-        self.pending: list[tuple[dict[str, Any], Tensor]] = []
+        self.pending: list[tuple[dict[str, Any], Tensor]] = []  # steps whose figures are still on the device
+        self.lines: list[dict[str, Any]] = []  # what is not written down yet, its last step to be measured before
         self.trackers: list[Tracker] = []
         self.writer: checkpoints.Writer | None = None  # on the first rank
 
@@ -136,9 +139,13 @@ class Trainer:
                 if self.ranks.first:
                     self.trackers = trackers(self.config.track, self.out, self.step, settings)
                 self.session.progress.start("train", self.steps, "steps")
-                self.session.progress.advance("train", self.step)
+                self._show()
                 self._loop()
                 self._wait()
+            except StoppedEarly:
+                if self.session.stop.wanted:  # else the disk is full
+                    self._save_for_later()
+                raise
             finally:
                 if self.writer is not None:
                     self.writer.close()
@@ -151,33 +158,32 @@ class Trainer:
     # -- the loop
 
     def _loop(self) -> None:
-        if self.step == 0:
-            self._record([{"step": 0, "tokens": 0, **self._evaluate(), **self._times()}])
-            self._sample()
-            if self.config.loop.on_spike == "rollback":
-                self._save()
         eval_every = self.config.eval_every or max(1, self.steps // 20)
         sample_every = self.config.sample_every or max(1, self.steps // 20)
-        while self.step < self.steps:
-            self.ranks.agree(self.session.stop)
-            if self.session.stop.wanted:
-                if not self._flush():
-                    self._save()
-                self._wait()
-                self.ranks.meet()  # `torchrun` kills the others where one has left
-                self.session.stop.check()
-            self._train_step()
+        while self.step < self.steps or self.lines:
+            if not self.lines:
+                self._heed_stop()
+                self._train_step()
             last = self.step == self.steps
             evaluate, sample = (last or self.step % every == 0 for every in (eval_every, sample_every))
             save = self._save_due(self.step)
-            if self.step % FLUSH == 0 or evaluate or sample or save:
-                measured = self._evaluate if evaluate else None
-                if self._flush(measured):
-                    continue  # rolled back
-            if sample:
-                self._sample()
+            look = self.step % FLUSH == 0 or evaluate or sample or save or self.lines
+            if look and not self._look(evaluate, sample):
+                continue  # rolled back
             if save:
                 self._save()
+
+    def _heed_stop(self) -> None:
+        """Raise StoppedEarly where a stop is asked for, on every rank at the same point, whichever heard it."""
+        if self.ranks.agree(self.session.stop):
+            self.session.stop.check()
+
+    def _save_for_later(self) -> None:
+        """What to do about a stop, which may have come while the last step was measured."""
+        if not self.pending or self._look():
+            self._save()
+        self._wait()
+        self.ranks.meet()  # `torchrun` kills the others where one has left
 
     def _train_step(self) -> None:
         began = time.perf_counter()
@@ -238,19 +244,32 @@ class Trainer:
 
     # -- looking at it
 
-    def _flush(self, measure: Any = None) -> bool:
-        """Write the lines of the steps since the last look, deal with bad ones; True if that meant rolling back.
+    def _look(self, evaluate: bool = False, sample: bool = False) -> bool:
+        """Write the lines of the steps since the last look, with what belongs to the last; False if it rolled back.
 
-        `measure` is called for figures that belong to the last of them.
+        Where a stop comes in between, that step's lines go into the checkpoint, and whoever goes on begins here.
         """
+        if not self._read():
+            return False
+        if evaluate or sample:
+            self._record([line for line in self.lines if line["step"] < self.step])
+            self.lines = [line for line in self.lines if line["step"] == self.step]
+        measured = self._evaluate() if evaluate else {}
+        texts = self._sample() if sample else []
+        lines, self.lines = self.lines, []
+        lines[-1] |= measured
+        self._record(lines, texts)
+        self._show({key: (lines[-1] | self.measured).get(key) for key in ("loss", "val_loss")})
+        return True
+
+    def _read(self) -> bool:
+        """Make lines of the steps since the last look and deal with bad ones; False if that meant rolling back."""
         pending, self.pending = self.pending, []
-        if pending:
-            began = time.perf_counter()
-            values = torch.stack([stats for _, stats in pending]).tolist()
-            self.seconds += time.perf_counter() - began  # waiting for the device is training too
-        else:
-            values = []
-        lines: list[dict[str, Any]] = []
+        if not pending:
+            return True
+        began = time.perf_counter()
+        values = torch.stack([stats for _, stats in pending]).tolist()
+        self.seconds += time.perf_counter() - began  # waiting for the device is training too
         for (line, _), (loss, norm, bad) in zip(pending, values, strict=True):
             batch = line.pop("batch")
             line |= {"loss": _finite(loss), "grad_norm": _finite(norm)}
@@ -259,42 +278,45 @@ class Trainer:
                 what = f"step {line['step']}: loss {loss:.4g}, gradient {norm:.4g}"
                 if self.config.loop.on_spike == "rollback":
                     self._roll_back(line["step"], batch, what)
-                    return True
+                    return False
                 line["skipped"] = True
-                self._bad(what, line, lines)
+                self._bad(what, line)
             # Rollbacks are told before the step that they undid, wherever the checkpoint was that they went back to.
             undone = [passed for passed, step in sorted(self.passed_over.items()) if step == line["step"]]
-            lines += [{"step": line["step"], "event": "rollback", "batch": passed} for passed in undone]
-            lines.append(line)
-        if lines:
-            if measure is not None:
-                lines[-1] |= measure()
-            self._record(lines)
-            shown: dict[str, float | str] = {
-                key: value
-                for key in ("loss", "val_loss")
-                if (value := (lines[-1] | self.measured).get(key)) is not None
-            }
+            self.lines += [{"step": line["step"], "event": "rollback", "batch": passed} for passed in undone]
+            self.lines.append(line)
+        return True
+
+    def _show(self, figures: dict[str, float | None] | None = None) -> None:
+        """Let the progress know how far it is, and these figures."""
+        shown: dict[str, float | str] = {key: value for key, value in (figures or {}).items() if value is not None}
+        if figures:
             shown["tokens/s"] = round(self._rate())
             if self.peak:
                 shown["MFU"] = f"{self._mfu():.1%}"
-            self.session.progress.advance("train", len(lines), **shown)
-        return False
+        self.session.progress.advance("train", self.step - self.shown, **shown)
+        self.shown = self.step
 
-    def _record(self, lines: list[dict[str, Any]]) -> None:
+    def _record(self, lines: list[dict[str, Any]], texts: Sequence[str] = ()) -> None:
+        """Write down what the first rank knows: figures, and what the model wrote after the prompts."""
+        written = list(zip(self.config.sample_prompts, texts, strict=True)) if texts else []
         if self.ranks.first:
             self.metrics.append(lines)
+            if written:
+                self.samples.append([{"step": self.step, "prompt": prompt, "text": text} for prompt, text in written])
         for tracker in self.trackers:
             for line in lines:
                 tracker.log(line)
+            if written:
+                tracker.sample(self.step, [prompt + text for prompt, text in written])
 
-    def _bad(self, what: str, line: dict[str, Any], lines: list[dict[str, Any]]) -> None:
+    def _bad(self, what: str, line: dict[str, Any]) -> None:
         """Policies skip and stop: the update has been left out already."""
         stop = self.config.loop.on_spike == "stop"
         if not stop and self.bad_in_a_row < PATIENCE:
             self.session.progress.note(f"{what}: this step's update is left out")
             return
-        self._record([*lines, line])
+        self._record([*self.lines, line])
         often = "" if stop else f" ({PATIENCE} steps in a row)"
         raise LlmdataError(
             f"{what}{often}: training has broken away. What checkpoints are in {self.out / CHECKPOINTS} are from "
@@ -311,10 +333,9 @@ class Trainer:
             )
         self.passed_over[batch] = step
         self._wait()
-        done = self.step
         self._resume()
         self.session.progress.note(f"{what}: back to step {self.step}, passing over batch {batch}")
-        self.session.progress.advance("train", self.step - done)
+        self._show()
 
     def _evaluate(self) -> dict[str, float]:
         """Loss on the validation split; empty if there is none. Bits a byte count the bytes that its text had."""
@@ -328,6 +349,7 @@ class Trainer:
         with torch.no_grad(), autocast(self.device, self.config.dtype), kernels:
             sequences = max(1, 8192 // self.context) * self.ranks.size
             for batch in evaluation_windows(self.val, self.context, self.config.eval_tokens, sequences):
+                self._heed_stop()
                 mine = batch[self.ranks.share(len(batch))]
                 targets = mine[:, 1:].size
                 # Sharded, each takes part in every forward pass, even where no row is left for it.
@@ -341,23 +363,19 @@ class Trainer:
             self.measured["bits_per_byte"] = loss / math.log(2) * split.tokens / split.bytes
         return self.measured
 
-    def _sample(self) -> None:
+    def _sample(self) -> list[str]:
+        """What the model writes after each of the prompts; none where that is not wanted, or another rank's to do."""
         prompts = self.config.sample_prompts
         if not self.config.sample_tokens or not prompts:
-            return
+            return []
         if not self.ranks.first and not self.sharded:
-            return  # sharded, all take part in each forward pass
+            return []  # sharded, all take part in each forward pass
+        together = self.sharded or self.ranks.size == 1
+        heed = (lambda row, piece: self._heed_stop()) if together else None
         sampling = Sampling(self.config.sample_tokens, self.config.sample_temperature, seed=self.config.seed)
         self.model.eval()
         with autocast(self.device, self.config.dtype), attention_kernels(self.device, cudnn=False):
-            texts = complete(self.model, self.encoding, self.index.eot, prompts, sampling)
-        if not self.ranks.first:
-            return
-        self.samples.append(
-            [{"step": self.step, "prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)]
-        )
-        for tracker in self.trackers:
-            tracker.sample(self.step, [prompt + text for prompt, text in zip(prompts, texts, strict=True)])
+            return complete(self.model, self.encoding, self.index.eot, prompts, sampling, heed)
 
     def _rate(self) -> float:
         return self.step * self.config.data.batch_tokens / max(self.seconds, 1e-9)
@@ -441,7 +459,9 @@ class Trainer:
         return self.ranks.least(micro)
 
     def _save_due(self, step: int) -> bool:
-        return step == self.steps or step % (self.config.checkpoint_every or max(1, self.steps // 10)) == 0
+        every = self.config.checkpoint_every or max(1, self.steps // 10)
+        first = 0 if self.config.loop.on_spike == "rollback" else 1
+        return step == self.steps or (step >= first and step % every == 0)
 
     def _save(self) -> None:
         self.rollbacks = 0
@@ -449,8 +469,9 @@ class Trainer:
         here = self.step == self.steps or self.step % evaluated == 0
         state = {
             "step": self.step,
-            "val_loss": self.measured.get("val_loss") if here else None,
+            "val_loss": self.measured.get("val_loss") if here and not self.lines else None,
             "measured": self.measured,
+            "lines": list(self.lines),  # as they are now: it is written while training goes on
             "data": [asdict(position) for position in self.batches.positions],
             "drawn": self.drawn,
             "passed_over": sorted(self.passed_over.items()),
@@ -490,10 +511,13 @@ class Trainer:
             self.passed_over |= dict(state["passed_over"])
             self.bad_in_a_row = state["bad_in_a_row"]
             self.measured = state["measured"]
+            self.lines = state.get("lines", [])
             self.batches.seek([Position(**position) for position in state["data"]])
+        else:
+            self.lines = [{"step": 0, "tokens": 0, **self._times()}]
         self.pending = []
         self.layout.clear()
-        step = self.step or -1  # what is known before the first step is recorded anew
+        step = self.step - bool(self.lines)
         if self.ranks.first:
             self.metrics, self.samples = Log(self.out / METRICS, step), Log(self.out / SAMPLES, step)
 

@@ -28,11 +28,13 @@ class Log:
 
         Objects of a store cannot be appended to: they are written anew, some 12 MB after 100,000 steps.
         """
+        if not lines:
+            return
         text = "".join(map(_line, lines))
         if self.place.fs is not None:
             self._text += text
             self.place.write_bytes(self._text.encode())
-        elif lines:
+        else:
             with disk_full_is_resumable(self.place.path), open(self.place.local(), "ab") as stream:
                 stream.write(text.encode())
 

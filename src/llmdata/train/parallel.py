@@ -117,15 +117,16 @@ class Ranks:
         """Wait until all ranks have come here."""
         self.most(0)
 
-    def agree(self, stop: Stop) -> None:
-        """Let a wish to stop that any rank has heard be everybody's."""
+    def agree(self, stop: Stop) -> bool:
+        """Whether any rank has heard a wish to stop, which is everybody's then; heard a moment later, it is not yet."""
         if self.size == 1:
-            return
+            return stop.wanted
         heard = self.most(stop.signal or (_DEADLINE if stop.wanted else 0))
         if heard == _DEADLINE:
             stop.deadline = 0.0
         elif heard:
             stop.signal = heard
+        return bool(heard)
 
 
 ALONE = Ranks()
