@@ -32,13 +32,14 @@ MODELS = {
 
 @pytest.fixture(params=[3, 4], autouse=True)
 def generation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, and the functions for processors of one generation."""
+    """One thread, and the functions for processors of one generation, whoever made them."""
     found = native.function("processor_generation", "")
     if found is None or found() < request.param:
         pytest.skip("no C library, or a processor of an earlier generation")
     monkeypatch.setattr(
         kernels, "_function", lambda name, count: native.function(f"{name}_v{request.param}", "int " * count)
     )
+    monkeypatch.setattr(kernels, "mkl_is_faster", lambda: False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -196,6 +197,15 @@ def test_attention_beside_products_in_bfloat16(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(loss, expected, rtol=1e-3, atol=0)
     for name in theirs:
         torch.testing.assert_close(ours[name], theirs[name], rtol=0.1, atol=float(theirs[name].abs().max()) / 20)
+
+
+def test_products_are_mkls_where_those_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "mkl_is_faster", lambda: True)
+    called = record_calls(monkeypatch)
+    model = Decoder(MODELS["llama"].model_copy(update={"dropout": 0.2}), 50).train()
+    model.initialise()
+    gradients(model, torch.zeros(3, 33, dtype=torch.int64), None)
+    assert called == {"attention", "attention_backward", "dropout"}
 
 
 @pytest.mark.parametrize("activation", kernels.ACTIVATIONS)

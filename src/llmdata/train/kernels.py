@@ -1,9 +1,9 @@
 """The decoder's products, feed-forward layers, attention and dropout in C, in float32 and by one thread of a CPU.
 
 That is how each share of a batch is computed (`llmdata.train.replicas`). PyTorch's own are taken elsewhere: on a GPU,
-for products in bfloat16, with several threads for each product, compiled, and where no C library was built or the
-processor has no AVX2. Results differ in the last bits. The loops are in `native/products.h`, `feed_forward.h`,
-`attention.h` and `dropout.h`; what they gain is in `benchmarks/README.md`.
+for products in bfloat16 and on Intel's processors, with several threads for each product, compiled, and where no C
+library was built or the processor has no AVX2. Results differ in the last bits. The loops are in `native/products.h`,
+`feed_forward.h`, `attention.h` and `dropout.h`; what they gain is in `benchmarks/README.md`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,18 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")
 
 def usable(x: Tensor) -> bool:
     """Whether the C functions for products may work on `x`."""
-    return available(x) and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return plain and available(x) and not mkl_is_faster()
+
+
+@cache
+def mkl_is_faster() -> bool:
+    """Whether PyTorch's products are MKL's, on a processor of MKL's maker: there ours have four fifths of its speed.
+
+    By the processor's name and not by a race, which might end otherwise when a run goes on.
+    """
+    intel = native.function("processor_is_intel", "")
+    return torch.backends.mkl.is_available() and intel is not None and bool(intel())  # type: ignore[no-untyped-call]
 
 
 def available(x: Tensor) -> bool:
