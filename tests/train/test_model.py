@@ -6,6 +6,7 @@ import math
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -158,7 +159,7 @@ def test_processes_with_a_share_of_the_batch_each_make_the_same_gradient() -> No
         replicas = Replicas(model, layout.gradient, threads, sequences=5, add=add)
         for batch in batches:
             layout.clear()
-            loss = replicas.add_gradient(batch)
+            loss = replicas.add_gradient(batch.numpy(), None)
             layout.values.add_(layout.gradient, alpha=-0.1)  # all of them see what one changes
         replicas.close()
         found.append((loss, layout.gradient.clone()))
@@ -176,7 +177,7 @@ def test_a_process_with_a_share_that_is_killed_is_told_of() -> None:
 
     replicas = Replicas(model, Flat(model, muon=False).gradient, 2, sequences=2, add=add)
     with pytest.raises(LlmdataError, match="ended \\(SIGKILL\\)"):
-        replicas.add_gradient(torch.tensor([[0, 0], [7, 7]]))
+        replicas.add_gradient(np.array([[0, 0], [7, 7]]), None)
 
 
 def test_processes_with_a_share_draw_numbers_of_their_own_from_one_seed() -> None:
@@ -185,7 +186,7 @@ def test_processes_with_a_share_draw_numbers_of_their_own_from_one_seed() -> Non
     drawn = []
     for seed in (5, 5, 6):
         first = torch.manual_seed(seed).get_state()
-        second = replicas.add_gradient(torch.zeros(2, 9, dtype=torch.int64))
+        second = replicas.add_gradient(np.zeros((2, 9), dtype=np.int64), seed)
         torch.set_rng_state(first)
         drawn.append((torch.rand(()), second))
     replicas.close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +21,9 @@ from llmdata.storage.token_shards import Tokens
 from llmdata.train.config import MixedSource
 from llmdata.train.sampling import TOKENIZER
 
+ORDERED = 4096
+"""Windows of an epoch that are put in order at a time, since that takes NumPy a hundred calls for any number."""
+
 Ids = npt.NDArray[np.int64]
 _U64 = npt.NDArray[np.uint64]
 
@@ -26,8 +32,9 @@ class TokenText:
     """The shards of a split as one long sequence of tokens, read from memory maps."""
 
     def __init__(self, shards: Sequence[Tokens], vocab_size: int = 1 << 31) -> None:
-        self._shards, self._vocab_size = shards, vocab_size
-        self._starts = np.concatenate([[0], np.cumsum([len(shard) for shard in shards])]).astype(np.int64)
+        self._shards = [np.asarray(shard) for shard in shards]  # slices of a np.memmap take six times as long
+        self._vocab_size = vocab_size
+        self._starts = [0, *accumulate(map(len, shards))]
 
     @classmethod
     def of(cls, folder: Place, index: TokenIndex, split: str) -> TokenText:
@@ -36,27 +43,25 @@ class TokenText:
         return cls([open_shard(index, folder, shard) for shard in shards if shard.tokens], index.vocab_size)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
-    def read(self, start: int, length: int) -> Ids:
-        """The `length` tokens from `start` on, over the seams between shards."""
-        out = np.empty(length, dtype=np.int64)
+    def _read(self, start: int, out: Ids) -> None:
+        """Fill `out` with the tokens from `start` on, over the seams between shards."""
         filled = 0
-        shard = int(np.searchsorted(self._starts, start, side="right")) - 1
-        while filled < length:
-            offset = start + filled - int(self._starts[shard])
-            part = self._shards[shard][offset : offset + length - filled]
+        shard = bisect_right(self._starts, start) - 1
+        while filled < len(out):
+            offset = start + filled - self._starts[shard]
+            part = self._shards[shard][offset : offset + len(out) - filled]
             out[filled : filled + len(part)] = part
             filled += len(part)
             shard += 1
-        return out
 
     def windows(self, starts: Sequence[int] | Ids, length: int) -> Ids:
         """(len(starts), length): one window a row. Raises InputError at a token that the vocabulary does not have."""
-        if not len(starts):
-            return np.empty((0, length), dtype=np.int64)
-        rows = np.stack([self.read(int(start), length) for start in starts])
-        if not 0 <= rows.min() <= rows.max() < self._vocab_size:
+        rows = np.empty((len(starts), length), dtype=np.int64)
+        for row, start in zip(rows, map(int, starts), strict=True):
+            self._read(start, row)
+        if rows.size and not 0 <= rows.min() <= rows.max() < self._vocab_size:
             wrong = int(rows[(rows < 0) | (rows >= self._vocab_size)][0])
             raise InputError(
                 f"token {wrong} in the shards, but index.json speaks of a vocabulary of {self._vocab_size}: "
@@ -101,7 +106,7 @@ class Windows:
             offset, there = self._epoch()
             done = self.position.tokens // self.context
             take = min(count - len(starts), there - done)
-            order = permuted(np.arange(done, done + take), there, self._seed())
+            order = _ordered(done, done + take, there, self._seed())
             starts += (offset + order * self.context).tolist()
             self.position.tokens += take * self.context
             if done + take == there:
@@ -112,7 +117,7 @@ class Windows:
         return self.text.windows(chosen, self.context + 1)
 
     def _seed(self) -> int:
-        return int(_mix(np.array([self.position.seed * 0x10001 + self.position.epoch], dtype=np.uint64))[0])
+        return _epoch_seed(self.position.seed, self.position.epoch)
 
     def _epoch(self) -> tuple[int, int]:
         """Offset of the first window, and how many windows the epoch has."""
@@ -215,6 +220,23 @@ def evaluation_windows(text: TokenText, context: int, tokens: int | None, sequen
         yield text.windows(starts[first : first + sequences], context + 1)
     if rest and count == whole:
         yield text.windows([whole * context], rest + 1)
+
+
+def _ordered(first: int, end: int, count: int, seed: int) -> Ids:
+    """What stands from `first` to `end` of a permutation of range(count)."""
+    parts = [_order(number, count, seed) for number in range(first // ORDERED, -(-end // ORDERED))]
+    start = first // ORDERED * ORDERED
+    return np.concatenate(parts)[first - start : end - start]
+
+
+@lru_cache(maxsize=32)
+def _order(number: int, count: int, seed: int) -> Ids:
+    return permuted(np.arange(number * ORDERED, min(count, (number + 1) * ORDERED)), count, seed)
+
+
+@lru_cache(maxsize=32)
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(_mix(np.array([seed * 0x10001 + epoch], dtype=np.uint64))[0])
 
 
 def permuted(indices: Ids, count: int, seed: int) -> Ids:

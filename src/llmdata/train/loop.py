@@ -188,9 +188,8 @@ class Trainer:
     def _train_step(self) -> None:
         began = time.perf_counter()
         lr = learning_rate(self.config.optim, self.step, self.steps)
-        if self.shape.dropout:
-            torch.manual_seed(seed_of(self.config.seed, self.step, self.ranks.rank))
-        loss = self.ranks.sum(self._gradient(self._next_batch()))
+        seed = seed_of(self.config.seed, self.step, self.ranks.rank) if self.shape.dropout else None
+        loss = self.ranks.sum(self._gradient(self._next_batch(), seed))
         if isinstance(self.layout, Flat):
             self.ranks.sum(self.layout.gradient)
         stats = self.optimizer.step(lr, loss)
@@ -206,18 +205,21 @@ class Trainer:
             if self.drawn - 1 not in self.passed_over:
                 return batch
 
-    def _gradient(self, batch: Ids) -> Tensor:
+    def _gradient(self, batch: Ids, seed: int | None = None) -> Tensor:
         """Add the gradient of the mean loss over the batch, as far as it is of this rank's rows of it, `batch`.
 
-        Returns what they add to that loss, still on the device.
+        Dropout draws from `seed`. Returns what they add to that loss, still on the device.
         """
+        if seed is not None:
+            torch.manual_seed(seed)
+        if not self.model.training:
+            self.model.train()  # which goes through all modules
+        if self.replicas is not None:
+            return self.replicas.add_gradient(batch, seed)
         tokens = torch.from_numpy(batch)
         if self.device.type == "cuda":
             tokens = tokens.pin_memory().to(self.device, non_blocking=True)
-        self.model.train()
-        if self.replicas is None:
-            return self._add_gradient(self.forward, tokens)
-        return self.replicas.add_gradient(tokens)
+        return self._add_gradient(self.forward, tokens)
 
     def _add_gradient(self, model: Network, tokens: Tensor) -> Tensor:
         """Add the gradient of these sequences of the batch, one micro-batch after the other."""

@@ -23,10 +23,13 @@ from torch import Tensor
 
 from llmdata.engine.session import deaf_children
 from llmdata.errors import LlmdataError
+from llmdata.train.data import Ids
 from llmdata.train.networks import Network
 
 MOST_BYTES = 1 << 30
 """Memory for gradients of their own; models too large for it share their products among threads instead."""
+
+NO_SEED = -1
 
 Add = Callable[[Network, Tensor], Tensor]
 """Returns the loss of a model on its share of the tokens, and adds its gradient to the model's."""
@@ -57,24 +60,29 @@ class Replicas:
         self.count = count if 2 * count > threads else 1
         self._others: list[_Replica] = []
 
-    def add_gradient(self, tokens: Tensor) -> Tensor:
-        """The sum of the losses that `add` returns for the shares of `tokens`."""
+    def add_gradient(self, tokens: Ids, seed: int | None) -> Tensor:
+        """The sum of the losses that `add` returns for the shares of `tokens`.
+
+        Each of the other processes draws random numbers from a seed of its own, made of `seed` if it is given.
+        """
         if self.count == 1:
-            return self.add(self.model, tokens)
+            return self.add(self.model, torch.from_numpy(tokens))
         torch.set_num_threads(1)
         try:
             if not self._others:  # as late as this, since what they hold of the model besides its weights is a copy
                 self._others = [_Replica(self, tokens.shape[1]) for _ in range(self.count - 1)]
-            first, *rest = tokens.tensor_split(self.count)
+            # NumPy until here: PyTorch takes a millisecond to split a batch when its code has left the caches.
+            first, *rest = np.array_split(tokens, self.count)
             for number, (other, share) in enumerate(zip(self._others, rest, strict=True), 1):
-                other.begin(share, seed_of(torch.initial_seed(), number))
-            loss = self.add(self.model, first)
+                other.begin(share, None if seed is None else seed_of(seed, number))
+            loss = self.add(self.model, torch.from_numpy(first))
             for other in self._others:
                 loss += other.loss()
         finally:
             torch.set_num_threads(self.threads)
         for other in self._others:
             self.gradient.add_(other.gradient)
+            other.gradient.zero_()  # here, where all threads take part and none of the shares waits for it
         return loss
 
     def close(self) -> None:
@@ -105,10 +113,10 @@ class _Replica:
                     os._exit(1)
         theirs.close()
 
-    def begin(self, share: Tensor, seed: int) -> None:
+    def begin(self, share: Ids, seed: int | None) -> None:
         """Let it compute its share; `seed` is what its dropout draws from."""
         try:
-            self._connection.send_bytes(np.append(np.int64(seed), share.numpy()).tobytes())
+            self._connection.send_bytes(np.int64(NO_SEED if seed is None else seed).tobytes() + share.tobytes())
         except OSError:
             raise self._ended() from None
 
@@ -147,8 +155,8 @@ class _Replica:
             while True:
                 given = np.frombuffer(connection.recv_bytes(), np.int64)
                 tokens = torch.from_numpy(given[1:].copy())
-                torch.default_generator.manual_seed(int(given[0]))
-                self.gradient.zero_()
+                if given[0] != NO_SEED:
+                    torch.default_generator.manual_seed(int(given[0]))
                 loss = replicas.add(replicas.model, tokens.view(-1, width))
                 connection.send_bytes(loss.numpy().astype(np.float32).tobytes())
         os._exit(0)
