@@ -1,9 +1,10 @@
 """The trainer's operations in C beside PyTorch's, by one thread of a CPU, turn by turn.
 
-    python benchmarks/train_kernels.py [--rounds 30]
+    python benchmarks/train_kernels.py [--rounds 30] [--products ours|blas]
 
 Shapes are those of half a batch of the two models of `train_cpu.py`. Each operation goes forwards and backwards; the
-median of the rounds' ratios is told beside the best times, since whoever shares the machine takes time from both.
+median of the rounds' ratios is told beside the best times, since whoever shares the machine takes time from both. The
+products within a layer are those that training would choose on this processor, if not told otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from llmdata.train import kernels
 from llmdata.train.config import ModelConfig
-from llmdata.train.model import Attention, GeluMLP, SwiGLU
+from llmdata.train.model import Attention, Block
 
 MODELS = {
     "0.80M": (ModelConfig(layers=4, heads=4, width=128, context=64), 6),
@@ -35,7 +36,7 @@ def operations(config: ModelConfig, batch: int) -> dict[str, Callable[[], None]]
     x = torch.randn(batch, config.context, config.width, requires_grad=True)
     gradient = torch.randn_like(x)
     square, attention = nn.Linear(config.width, config.width, bias=False), Attention(config)
-    layer = SwiGLU(config) if config.activation == "swiglu" else GeluMLP(config)
+    layer = Block(config)
     rope = torch.rand(2, config.context, config.head_width // 2) if config.position == "rope" else None
 
     def both(forward: Callable[[Tensor], Tensor]) -> Callable[[], None]:
@@ -44,7 +45,7 @@ def operations(config: ModelConfig, batch: int) -> dict[str, Callable[[], None]]
     return {
         "product": both(lambda x: kernels.linear(square, x)),
         "attention": both(lambda x: attention(x, rope, None)),
-        "feed-forward": both(layer),
+        "layer": both(lambda x: layer(x, rope, None)),
         "dropout": both(lambda x: kernels.dropout(x, 0.2)),
     }
 
@@ -59,9 +60,11 @@ def seconds(call: Callable[[], None], repeats: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--products", choices=("ours", "blas"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kernels.mkl_is_faster = lambda: False  # which is what this tells
+    if arguments.products is not None:
+        kernels.mkl_is_faster = lambda: arguments.products == "blas"
     available = kernels.available
     assert available(torch.zeros(1)), "no C library, or a processor without AVX2"
     for model, (config, batch) in MODELS.items():

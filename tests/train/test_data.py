@@ -37,7 +37,7 @@ def text(length: int, *cuts: int) -> TokenText:
     n=st.integers(0, 10),
 )
 def test_reading_over_seams(length: int, cuts: list[int], start: int, n: int) -> None:
-    assert text(length, *sorted(set(cuts))).windows([start], n)[0].tolist() == list(range(start, start + n))
+    assert text(length, *sorted(set(cuts))).read(start, n).tolist() == list(range(start, start + n))
 
 
 def test_an_epoch_predicts_each_token_at_most_once_and_leaves_out_less_than_two_windows() -> None:

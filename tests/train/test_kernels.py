@@ -30,20 +30,21 @@ MODELS = {
 }
 
 
-@pytest.fixture(params=[3, 4], autouse=True)
+@pytest.fixture(params=[(3, False), (4, False), (4, True)], ids=["v3", "v4", "blas"], autouse=True)
 def generation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, and the functions for processors of one generation, whoever made them."""
+    """One thread, and the functions for processors of one generation, with products of their own or MKL's."""
+    number, blas = request.param
     found = native.function("processor_generation", "")
-    if found is None or found() < request.param:
+    if found is None or found() < number:
         pytest.skip("no C library, or a processor of an earlier generation")
-    monkeypatch.setattr(
-        kernels, "_function", lambda name, count: native.function(f"{name}_v{request.param}", "int " * count)
-    )
-    monkeypatch.setattr(kernels, "mkl_is_faster", lambda: False)
+    monkeypatch.setattr(kernels, "_function", lambda name, count: native.function(f"{name}_v{number}", "int " * count))
+    if kernels.use_sgemm(number, blas) != blas:
+        pytest.skip("PyTorch shows no BLAS")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+    kernels.use_sgemm(number, kernels.mkl_is_faster())
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -86,8 +87,7 @@ def test_losses_and_gradients_are_pytorchs(name: str, eot: int | None, monkeypat
     ids[:, 11] = 7
     called = record_calls(monkeypatch)
     loss, ours = gradients(model, ids, eot)
-    assert {"product", "attention", "attention_backward"} <= called
-    assert ("feed_forward_backward" in called) == (name not in ("biases", "odd"))
+    assert called == {"product"} | both_ways(*(["attention"] if config.bias else ["attention_branch", "feed_forward"]))
     monkeypatch.setattr(kernels, "available", lambda x: False)
     called.clear()
     expected, theirs = gradients(model, ids, eot)
@@ -96,6 +96,10 @@ def test_losses_and_gradients_are_pytorchs(name: str, eot: int | None, monkeypat
     assert ours.keys() == theirs.keys()
     for weights in theirs:
         torch.testing.assert_close(ours[weights], theirs[weights], rtol=1e-3, atol=1e-5)
+
+
+def both_ways(*names: str) -> set[str]:
+    return {*names, *(f"{name}_backward" for name in names)}
 
 
 def record_calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -199,34 +203,74 @@ def test_attention_beside_products_in_bfloat16(monkeypatch: pytest.MonkeyPatch) 
         torch.testing.assert_close(ours[name], theirs[name], rtol=0.1, atol=float(theirs[name].abs().max()) / 20)
 
 
-def test_products_are_mkls_where_those_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "mkl_is_faster", lambda: True)
-    called = record_calls(monkeypatch)
-    model = Decoder(MODELS["llama"].model_copy(update={"dropout": 0.2}), 50).train()
-    model.initialise()
-    gradients(model, torch.zeros(3, 33, dtype=torch.int64), None)
-    assert called == {"attention", "attention_backward", "dropout"}
+def test_products_of_blas_are_pytorchs(request: pytest.FixtureRequest) -> None:
+    a, b = random(60, 900), random(900, 70)
+    assert torch.equal(kernels.product(a, b), a @ b) == ("blas" in request.node.callspec.id)
+
+
+@pytest.mark.parametrize("name", ["gpt", "llama"])
+def test_gradients_are_slopes_with_dropout(name: str) -> None:
+    """A step along the gradient changes the loss by its length squared: what is dropped is the same on the way back."""
+    model = Decoder(MODELS[name].model_copy(update={"dropout": 0.3}), 50).train()
+    model.initialise(torch.Generator().manual_seed(1))
+    ids = torch.randint(0, 50, (3, 41), generator=torch.Generator().manual_seed(2))
+
+    def at(distance: float) -> float:
+        with torch.no_grad():
+            for parameter, slope in zip(model.parameters(), slopes, strict=True):
+                parameter.add_(slope, alpha=distance)
+        torch.manual_seed(3)
+        loss = gradients(model, ids, 7)[0].item()
+        with torch.no_grad():
+            for parameter, slope in zip(model.parameters(), slopes, strict=True):
+                parameter.sub_(slope, alpha=distance)
+        return loss
+
+    torch.manual_seed(3)
+    slopes = list(gradients(model, ids, 7)[1].values())
+    squared = sum(float(slope.double().square().sum()) for slope in slopes)
+    step = 0.02 / squared**0.5
+    assert (at(step) - at(-step)) / (2 * step) == pytest.approx(squared, rel=2e-3)
+
+
+def test_gradients_are_added_to_those_that_are_there() -> None:
+    """Accumulated over two batches in place, they are the sum of those made for each alone."""
+    model = Decoder(MODELS["llama"], 50)
+    model.initialise(torch.Generator().manual_seed(1))
+    batches = torch.randint(0, 50, (2, 3, 33), generator=torch.Generator().manual_seed(2))
+    alone = [gradients(model, ids, None)[1] for ids in batches]
+    model.zero_grad()
+    places = {}
+    for ids in batches:
+        hidden = model(ids[:, :-1])
+        cross_entropy(hidden.flatten(0, 1), model.head_weight, ids[:, 1:].flatten(), 0, 50).backward()  # type: ignore[no-untyped-call]
+        places = places or {name: p.grad.data_ptr() for name, p in model.named_parameters() if p.grad is not None}
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.data_ptr() == places[name]
+        torch.testing.assert_close(parameter.grad, alone[0][name] + alone[1][name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("activation", kernels.ACTIVATIONS)
 def test_activations_from_end_to_end(activation: str) -> None:
-    """With weights of 1 on the diagonal, a feed-forward layer is its activation."""
+    """Rows of the unit matrix are 4 on the diagonal once normalised: the weights choose what is activated."""
+    values = torch.tensor([0.0, -0.0, 1e-8, -1e-3, 0.5, -0.5, 1, -1, 3, -3, 6, -6, 9, -9, 30, -100.0])
+    norm = nn.RMSNorm(16, eps=1e-12)
     up, down = nn.Linear(16, 16 * (1 + (activation == "swiglu")), bias=False), nn.Linear(16, 16, bias=False)
     with torch.no_grad():
-        up.weight.copy_(torch.eye(16).repeat(len(up.weight) // 16, 1))
+        up.weight.copy_(torch.diag(values / 4).repeat(len(up.weight) // 16, 1))
         down.weight.copy_(torch.eye(16))
-    values = torch.tensor([0.0, -0.0, 1e-8, -1e-3, 0.5, -0.5, 1, -1, 3, -3, 6, -6, 9, -9, 30, -100.0])
-    x = torch.diag(values).repeat(2, 1).requires_grad_()
-    y = kernels.feed_forward(up, down, x, activation)
+    y = kernels.feed_forward(norm, up, down, torch.eye(16, requires_grad=True), activation, 0.0)
     assert y is not None
     y.sum().backward()  # type: ignore[no-untyped-call]
-    exact = torch.diag(values.double()).repeat(2, 1).requires_grad_()
+    exact = values.double().requires_grad_()
     approximate = "tanh" if activation == "gelu_tanh" else "none"
     plain = F.silu(exact) * exact if activation == "swiglu" else F.gelu(exact, approximate=approximate)
     plain.sum().backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(y.double(), plain, rtol=1e-5, atol=1e-6)
-    assert x.grad is not None
-    torch.testing.assert_close(x.grad.double(), exact.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y.diag().double() - 1, plain, rtol=1e-5, atol=1e-6)
+    assert up.weight.grad is not None
+    slopes = up.weight.grad.view(-1, 16, 16).diagonal(dim1=1, dim2=2).sum(0) / 4
+    torch.testing.assert_close(slopes.double(), exact.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, ALL_BITS])

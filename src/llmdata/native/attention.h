@@ -41,6 +41,19 @@ INLINE void store_row(const Shape *s, const float *in, ptrdiff_t position, float
             out[d] = in[d] * scale;
 }
 
+INLINE float dot(const float *a, const float *b, ptrdiff_t count) {
+    float part[LANES] = {0}, sum = 0;
+    ptrdiff_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int l = 0; l < LANES; l++)
+            part[l] += a[i + l] * b[i + l];
+    for (; i < count; i++)
+        sum += a[i] * b[i];
+    for (int l = 0; l < LANES; l++)
+        sum += part[l];
+    return sum;
+}
+
 /* `in` (rows, columns) into `out` (columns, rows); the rows are a multiple of LANES. */
 static void transpose(const float *in, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t in_row, float *out,
                       ptrdiff_t out_row) {
@@ -56,47 +69,45 @@ static Shape shape_of(ptrdiff_t length, ptrdiff_t heads, ptrdiff_t groups, ptrdi
                    padded(length, QUERIES), rope, dropout_of(dropped, seed)};
 }
 
-/* What each of QUERIES rows from `t` on gives to every key: e to the score less `lse`, where that is known; or else a
-   share of 1, and `lse` is made. Nothing to keys before a row's `first` and after its own position. Returns how many
-   keys from the beginning none of the rows sees, a multiple of LANES. */
-static ptrdiff_t weigh(const Shape *s, const float *queries, const float *keys_across, ptrdiff_t t,
-                       const int64_t *first, float *weights, float *lse, int known) {
-    ptrdiff_t end = t + QUERIES, from = first ? first[t] / LANES * LANES : 0;
-    multiply(queries, s->wide, 1, keys_across + from, s->keys, weights + from, s->keys, QUERIES, end - from, s->wide, 0);
-    for (ptrdiff_t i = 0; i < QUERIES; i++) {
-        float *row = weights + i * s->keys;
-        if (t + i >= s->length) {
-            memset(row + from, 0, (size_t)(end - from) * sizeof *row);
-            continue;
-        }
-        for (ptrdiff_t k = from; first && k < first[t + i]; k++)
-            row[k] = -INFINITY;
-        for (ptrdiff_t k = t + i + 1; k < end; k++)
-            row[k] = -INFINITY;
-        if (known) {
-            for (ptrdiff_t k = from; k < end; k++)
-                row[k] = exponential(row[k] - lse[t + i]);
-            continue;
-        }
-        float part[LANES], most = row[t + i], sum = 0;
-        for (int l = 0; l < LANES; l++)
-            part[l] = most;
-        for (ptrdiff_t k = from; k < end; k += LANES)
-            for (int l = 0; l < LANES; l++)
-                part[l] = row[k + l] > part[l] ? row[k + l] : part[l];
-        for (int l = 0; l < LANES; l++)
-            most = part[l] > most ? part[l] : most;
-        memset(part, 0, sizeof part);
-        for (ptrdiff_t k = from; k < end; k += LANES)
-            for (int l = 0; l < LANES; l++)
-                part[l] += row[k + l] = exponential(row[k + l] - most);
-        for (int l = 0; l < LANES; l++)
-            sum += part[l];
-        lse[t + i] = most + logf(sum);
-        for (ptrdiff_t k = from; k < end; k++)
-            row[k] *= 1 / sum;
+/* Scores of the keys from number `from` on with QUERIES rows from `t` on, which lie beside each other, as all that is
+   made of them: sums over keys are sums of registers. Minus infinity where a row does not see a key, which is before its
+   `first` and after its own position. Returns how many keys there are. */
+static ptrdiff_t score(const Shape *s, const float *keys, const float *queries_across, ptrdiff_t t, ptrdiff_t from,
+                       const int64_t *first, float *scores) {
+    ptrdiff_t count = t + QUERIES - from;
+    multiply(keys + from * s->wide, s->wide, 1, queries_across, QUERIES, scores, QUERIES, count, QUERIES, s->wide, 0);
+    int32_t begins[QUERIES] = {0}, ends[QUERIES];
+    for (int i = 0; i < QUERIES; i++) {
+        if (first && t + i < s->length)
+            begins[i] = (int32_t)(first[t + i] - from);
+        ends[i] = (int32_t)(t + i - from);
     }
-    return from;
+    for (ptrdiff_t k = first ? 0 : t - from; k < count; k++)
+        for (int i = 0; i < QUERIES; i++) {
+            float value = scores[k * QUERIES + i];
+            scores[k * QUERIES + i] = (int32_t)k < begins[i] || (int32_t)k > ends[i] ? -INFINITY : value;
+        }
+    return count;
+}
+
+/* Scores (keys, QUERIES) become e to them, less the greatest of the row. Gives the sum of each row's, and the logarithm
+   of what it would be had nothing been subtracted. `own` is the number of the first row's own key. */
+static void exponentiate(float *scores, ptrdiff_t count, ptrdiff_t own, float *sums, float *lse) {
+    for (int j = 0; j < QUERIES; j += LANES, scores += LANES) {
+        float most[LANES], sum[LANES] = {0};
+        for (int l = 0; l < LANES; l++)
+            most[l] = scores[(own + j + l) * QUERIES + l];
+        for (ptrdiff_t k = 0; k < count; k++)
+            for (int l = 0; l < LANES; l++)
+                most[l] = scores[k * QUERIES + l] > most[l] ? scores[k * QUERIES + l] : most[l];
+        for (ptrdiff_t k = 0; k < count; k++)
+            for (int l = 0; l < LANES; l++)
+                sum[l] += scores[k * QUERIES + l] = exponential(scores[k * QUERIES + l] - most[l]);
+        for (int l = 0; l < LANES; l++) {
+            sums[j + l] = sum[l];
+            lse[j + l] = most[l] + logf(sum[l]);
+        }
+    }
 }
 
 /* A head at all positions, turned by them or not; zeros where positions are padded. */
@@ -109,6 +120,27 @@ static void load(const Shape *s, const float *in, int turn, float *out) {
     memset(out + s->length * s->wide, 0, (size_t)((s->keys - s->length) * s->wide) * sizeof *out);
 }
 
+/* What is drawn for QUERIES rows from number `row` on. */
+typedef struct {
+    uint32_t start[QUERIES], middle[QUERIES];
+} Draws;
+
+static Draws draws_of(const Dropout *d, ptrdiff_t row) {
+    Draws draws;
+    for (int i = 0; i < QUERIES; i++)
+        begin(d, row + i, &draws.start[i], &draws.middle[i]);
+    return draws;
+}
+
+/* QUERIES rows of a head from `t` on, of which there are `rows`, turned and times `scale`; and the same across. */
+static void load_block(const Shape *s, const float *in, ptrdiff_t t, ptrdiff_t rows, float scale, float *out,
+                       float *across) {
+    for (ptrdiff_t i = 0; i < rows; i++)
+        load_row(s, in + (t + i) * s->row, t + i, scale, out + i * s->wide);
+    memset(out + rows * s->wide, 0, (size_t)((QUERIES - rows) * s->wide) * sizeof *out);
+    transpose(out, QUERIES, s->wide, s->wide, across, QUERIES);
+}
+
 /* y (B, T, H D) of qkv (B, T, (H + 2 K) D), and the logarithm of each softmax's denominator, lse (B, H, T). `first`
    (B, T) is the first position that each one sees. `dropped` of 2^32 weights are left out. Returns -1 if there is no
    memory. */
@@ -117,34 +149,34 @@ ptrdiff_t NAMED(attention)(const float *qkv, const float *rope, const int64_t *f
                            float *y, float *lse) {
     Shape s = shape_of(length, heads, groups, width, rope, dropped, seed);
     ptrdiff_t head = s.keys * s.wide, block = QUERIES * s.wide;
-    float *keys = malloc((size_t)(3 * head + 2 * block + (QUERIES + 1) * s.keys) * sizeof *keys);
+    float *keys = malloc((size_t)(2 * head + 3 * block + QUERIES * s.keys) * sizeof *keys);
     if (!keys)
         return -1;
-    float *keys_across = keys + head, *values = keys_across + head, *queries = values + head, *out = queries + block,
-          *weights = out + block, *factors = weights + QUERIES * s.keys, scale = 1 / sqrtf((float)width);
+    float *values = keys + head, *queries = values + head, *queries_across = queries + block, *out = queries_across + block,
+          *weights = out + block, scale = 1 / sqrtf((float)width);
     for (ptrdiff_t b = 0; b < batch; b++, qkv += length * s.row, y += length * heads * width) {
         const int64_t *seen = first ? first + b * length : NULL;
         for (ptrdiff_t g = 0; g < groups; g++) {
             load(&s, qkv + (heads + g) * width, 1, keys);
-            transpose(keys, s.keys, s.wide, s.wide, keys_across, s.keys);
             load(&s, qkv + (heads + groups + g) * width, 0, values);
             for (ptrdiff_t h = g * heads / groups; h < (g + 1) * heads / groups; h++)
                 for (ptrdiff_t t = 0; t < length; t += QUERIES) {
-                    ptrdiff_t rows = length - t < QUERIES ? length - t : QUERIES;
-                    memset(queries, 0, (size_t)block * sizeof *queries);
-                    for (ptrdiff_t i = 0; i < rows; i++)
-                        load_row(&s, qkv + (t + i) * s.row + h * width, t + i, scale,
-                                 queries + i * s.wide);
-                    ptrdiff_t from = weigh(&s, queries, keys_across, t, seen, weights, lse + (b * heads + h) * length, 0);
-                    for (ptrdiff_t i = 0; s.dropout.dropped && i < rows; i++) {
-                        draw(&s.dropout, (b * heads + h) * length + t + i, from, t + QUERIES, factors);
-                        for (ptrdiff_t k = from; k < t + QUERIES; k++)
-                            weights[i * s.keys + k] *= factors[k];
+                    ptrdiff_t rows = length - t < QUERIES ? length - t : QUERIES, from = seen ? seen[t] : 0;
+                    float sums[QUERIES], logs[QUERIES];
+                    load_block(&s, qkv + h * width, t, rows, scale, queries, queries_across);
+                    ptrdiff_t count = score(&s, keys, queries_across, t, from, seen, weights);
+                    exponentiate(weights, count, t - from, sums, logs);
+                    memcpy(lse + (b * heads + h) * length + t, logs, (size_t)rows * sizeof *lse);
+                    if (s.dropout.dropped) {
+                        Draws draws = draws_of(&s.dropout, (b * heads + h) * length + t);
+                        for (ptrdiff_t k = 0; k < count; k++)
+                            for (int i = 0; i < QUERIES; i++)
+                                weights[k * QUERIES + i] *= factor(&s.dropout, draws.start[i], draws.middle[i], from + k);
                     }
-                    multiply(weights + from, s.keys, 1, values + from * s.wide, s.wide, out, s.wide, QUERIES, s.wide,
-                             t + QUERIES - from, 0);
+                    multiply(weights, 1, QUERIES, values + from * s.wide, s.wide, out, s.wide, QUERIES, s.wide, count, 0);
                     for (ptrdiff_t i = 0; i < rows; i++)
-                        memcpy(y + ((t + i) * heads + h) * width, out + i * s.wide, (size_t)width * sizeof *y);
+                        for (ptrdiff_t d = 0; d < width; d++)
+                            y[((t + i) * heads + h) * width + d] = out[i * s.wide + d] / sums[i];
                 }
         }
     }
@@ -159,58 +191,55 @@ ptrdiff_t NAMED(attention_backward)(const float *qkv, const float *rope, const i
                                     const float *d_y, float *d_qkv) {
     Shape s = shape_of(length, heads, groups, width, rope, dropped, seed);
     ptrdiff_t head = s.keys * s.wide, block = QUERIES * s.wide, square = QUERIES * s.keys;
-    float *keys = malloc((size_t)(6 * head + 3 * block + 2 * square + s.keys) * sizeof *keys);
+    float *keys = malloc((size_t)(4 * head + 5 * block + 2 * square) * sizeof *keys);
     if (!keys)
         return -1;
-    float *keys_across = keys + head, *values = keys_across + head, *values_across = values + head,
-          *d_keys = values_across + head, *d_values = d_keys + head, *queries = d_values + head,
-          *d_queries = queries + block, *d_out = d_queries + block, *weights = d_out + block,
-          *d_weights = weights + square, *factors = d_weights + square, scale = 1 / sqrtf((float)width);
+    float *values = keys + head, *d_keys = values + head, *d_values = d_keys + head, *queries = d_values + head,
+          *queries_across = queries + block, *d_queries = queries_across + block, *d_out = d_queries + block,
+          *d_out_across = d_out + block, *weights = d_out_across + block, *d_weights = weights + square,
+          scale = 1 / sqrtf((float)width);
     for (ptrdiff_t b = 0; b < batch; b++) {
         const int64_t *seen = first ? first + b * length : NULL;
         for (ptrdiff_t g = 0; g < groups; g++) {
             load(&s, qkv + (heads + g) * width, 1, keys);
-            transpose(keys, s.keys, s.wide, s.wide, keys_across, s.keys);
             load(&s, qkv + (heads + groups + g) * width, 0, values);
-            transpose(values, s.keys, s.wide, s.wide, values_across, s.keys);
             memset(d_keys, 0, (size_t)(2 * head) * sizeof *d_keys);
             for (ptrdiff_t h = g * heads / groups; h < (g + 1) * heads / groups; h++)
                 for (ptrdiff_t t = 0; t < length; t += QUERIES) {
-                    ptrdiff_t rows = length - t < QUERIES ? length - t : QUERIES, end = t + QUERIES;
-                    float along[QUERIES] = {0}; /* how each row's output lies along its gradient */
-                    memset(queries, 0, (size_t)block * sizeof *queries);
-                    memset(d_out, 0, (size_t)block * sizeof *d_out);
-                    for (ptrdiff_t i = 0; i < rows; i++) {
-                        ptrdiff_t at = ((t + i) * heads + h) * width;
-                        load_row(&s, qkv + (t + i) * s.row + h * width, t + i, scale,
-                                 queries + i * s.wide);
-                        memcpy(d_out + i * s.wide, d_y + at, (size_t)width * sizeof *d_out);
-                        for (ptrdiff_t d = 0; d < width; d++)
-                            along[i] += d_y[at + d] * y[at + d];
-                    }
-                    ptrdiff_t from = weigh(&s, queries, keys_across, t, seen, weights,
-                                           (float *)lse + (b * heads + h) * length, 1);
-                    multiply(d_out, s.wide, 1, values_across + from, s.keys, d_weights + from, s.keys, QUERIES,
-                             end - from, s.wide, 0);
+                    ptrdiff_t rows = length - t < QUERIES ? length - t : QUERIES, from = seen ? seen[t] : 0;
+                    float along[QUERIES], logs[QUERIES] = {0}, factors[QUERIES]; /* how each output lies along its gradient */
+                    for (int i = 0; i < QUERIES; i++)
+                        factors[i] = 1;
+                    memcpy(logs, lse + (b * heads + h) * length + t, (size_t)rows * sizeof *lse);
+                    load_block(&s, qkv + h * width, t, rows, scale, queries, queries_across);
                     for (ptrdiff_t i = 0; i < QUERIES; i++) {
-                        float *row = weights + i * s.keys, *d_row = d_weights + i * s.keys;
-                        if (s.dropout.dropped)
-                            draw(&s.dropout, (b * heads + h) * length + t + i, from, end, factors);
-                        for (ptrdiff_t k = from; k < end; k++) {
-                            float weight = row[k];
-                            row[k] *= s.dropout.dropped ? factors[k] : 1.0f;
-                            d_row[k] = row[k] * d_row[k] - weight * along[i];
+                        ptrdiff_t at = ((t + i) * heads + h) * width, there = i < rows ? width : 0;
+                        memcpy(d_out + i * s.wide, d_y + at, (size_t)there * sizeof *d_out);
+                        memset(d_out + i * s.wide + there, 0, (size_t)(s.wide - there) * sizeof *d_out);
+                        along[i] = dot(d_y + at, y + at, there);
+                    }
+                    transpose(d_out, QUERIES, s.wide, s.wide, d_out_across, QUERIES);
+                    ptrdiff_t count = score(&s, keys, queries_across, t, from, seen, weights);
+                    multiply(values + from * s.wide, s.wide, 1, d_out_across, QUERIES, d_weights, QUERIES, count, QUERIES,
+                             s.wide, 0);
+                    Draws draws = draws_of(&s.dropout, (b * heads + h) * length + t);
+                    for (ptrdiff_t k = 0; k < count; k++) {
+                        float *row = weights + k * QUERIES, *d_row = d_weights + k * QUERIES;
+                        for (int i = 0; i < QUERIES && s.dropout.dropped; i++)
+                            factors[i] = factor(&s.dropout, draws.start[i], draws.middle[i], from + k);
+                        for (int i = 0; i < QUERIES; i++) {
+                            float weight = exponential(row[i] - logs[i]);
+                            row[i] = weight * factors[i];
+                            d_row[i] = row[i] * d_row[i] - weight * along[i];
                         }
                     }
-                    multiply(weights + from, 1, s.keys, d_out, s.wide, d_values + from * s.wide, s.wide, end - from,
-                             s.wide, QUERIES, 1);
-                    multiply(d_weights + from, s.keys, 1, keys + from * s.wide, s.wide, d_queries, s.wide, QUERIES,
-                             s.wide, end - from, 0);
-                    multiply(d_weights + from, 1, s.keys, queries, s.wide, d_keys + from * s.wide, s.wide, end - from,
-                             s.wide, QUERIES, 1);
+                    multiply(weights, QUERIES, 1, d_out, s.wide, d_values + from * s.wide, s.wide, count, s.wide, QUERIES, 1);
+                    multiply(d_weights, QUERIES, 1, queries, s.wide, d_keys + from * s.wide, s.wide, count, s.wide, QUERIES,
+                             1);
+                    multiply(d_weights, 1, QUERIES, keys + from * s.wide, s.wide, d_queries, s.wide, QUERIES, s.wide, count,
+                             0);
                     for (ptrdiff_t i = 0; i < rows; i++)
-                        store_row(&s, d_queries + i * s.wide, t + i, scale,
-                                  d_qkv + (t + i) * s.row + h * width);
+                        store_row(&s, d_queries + i * s.wide, t + i, scale, d_qkv + (t + i) * s.row + h * width);
                 }
             for (ptrdiff_t t = 0; t < length; t++) {
                 store_row(&s, d_keys + t * s.wide, t, 1, d_qkv + t * s.row + (heads + g) * width);

@@ -96,11 +96,64 @@ static void multiply_packed(const float *a, ptrdiff_t row, ptrdiff_t term, const
     }
 }
 
+typedef void Sgemm(const char *, const char *, const int *, const int *, const int *, const float *, const float *,
+                   const int *, const float *, const int *, const float *, float *, const int *);
+static Sgemm *sgemm; /* of the BLAS at hand, where it is faster than what stands here */
+
+ptrdiff_t NAMED(use_sgemm)(ptrdiff_t address) {
+    sgemm = (Sgemm *)address;
+    return 0;
+}
+
+/* The distance of `count` rows of `length` numbers for BLAS, which wants them in one piece each; 0 if they are not. */
+static int leading(ptrdiff_t distance, ptrdiff_t length, ptrdiff_t count) {
+    ptrdiff_t found = count > 1 ? distance : length > 1 ? length : 1;
+    return found < length || found > INT32_MAX ? 0 : (int)found;
+}
+
+/* As `product`, by BLAS, for which matrices lie the other way: it is given bᵀ and aᵀ. Returns whether it was done. */
+static int by_sgemm(const float *a, ptrdiff_t row, ptrdiff_t term, const float *b, ptrdiff_t b_row, ptrdiff_t b_column,
+                    float *c, ptrdiff_t c_row, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t terms, int add) {
+    int a_leads = term == 1 ? leading(row, terms, rows) : row == 1 ? leading(term, rows, terms) : 0;
+    int b_leads = b_column == 1 ? leading(b_row, columns, terms) : b_row == 1 ? leading(b_column, terms, columns) : 0;
+    int c_leads = leading(c_row, columns, rows), m = (int)columns, n = (int)rows, k = (int)terms;
+    if (!sgemm || !a_leads || !b_leads || !c_leads || m != columns || n != rows || k != terms)
+        return 0;
+    const float one = 1, before = add != 0;
+    sgemm(b_column == 1 ? "N" : "T", term == 1 ? "N" : "T", &m, &n, &k, &one, b, &b_leads, a, &a_leads, &before, c, &c_leads);
+    return 1;
+}
+
+/* A matrix (terms, columns) that blocks of rows are multiplied by: packed, unless BLAS does it. */
+typedef struct {
+    const float *b;
+    ptrdiff_t row, column, terms, columns;
+    float *panels;
+} Matrix;
+
+/* Numbers that it takes to prepare such a matrix. */
+static ptrdiff_t room_of(ptrdiff_t terms, ptrdiff_t columns) { return sgemm ? 0 : padded(columns, PANEL) * terms; }
+
+static Matrix prepared(const float *b, ptrdiff_t row, ptrdiff_t column, ptrdiff_t terms, ptrdiff_t columns, float *room) {
+    if (!sgemm)
+        pack(b, row, column, terms, columns, room);
+    return (Matrix){b, row, column, terms, columns, room};
+}
+
+/* c (rows, columns) = a times the matrix, for at most BLOCK rows. */
+static void through(const Matrix *matrix, const float *a, float *c, ptrdiff_t rows) {
+    const Matrix *m = matrix;
+    if (!by_sgemm(a, m->terms, 1, m->b, m->row, m->column, c, m->columns, rows, m->columns, m->terms, 0))
+        multiply_packed(a, m->terms, 1, m->panels, c, m->columns, rows, m->columns, m->terms, 0);
+}
+
 /* c (rows, columns) = a b, or c + a b. Rows and columns of a and b may lie at any distance; c's columns lie beside each
    other. Returns -1 if there is no memory. */
 ptrdiff_t NAMED(product)(const float *a, ptrdiff_t row, ptrdiff_t term, const float *b, ptrdiff_t b_row,
                          ptrdiff_t b_column, float *c, ptrdiff_t c_row, ptrdiff_t rows, ptrdiff_t columns,
                          ptrdiff_t terms, ptrdiff_t add) {
+    if (by_sgemm(a, row, term, b, b_row, b_column, c, c_row, rows, columns, terms, add != 0))
+        return 0;
     int near = b_column == 1 && b_row <= NEAR && term <= NEAR && columns % LANES == 0;
     ptrdiff_t depth = terms < DEPTH ? terms : DEPTH;
     float *packed = near ? NULL : malloc((size_t)((padded(columns, PANEL) + BLOCK) * depth + 1) * sizeof *packed);

@@ -7,7 +7,8 @@
 #define ROWS 8
 #define NAMED(name) name##_v4
 #include "products.h"
-#include "feed_forward.h"
+#include "activations.h"
 #include "dropout.h"
 #include "attention.h"
+#include "branches.h"
 #endif

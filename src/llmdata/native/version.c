@@ -1,3 +1,3 @@
 #include "native.h"
 
-int llmdata_native_version(void) { return 5; }
+int llmdata_native_version(void) { return 6; }

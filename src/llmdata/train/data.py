@@ -45,7 +45,12 @@ class TokenText:
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def _read(self, start: int, out: Ids) -> None:
+    def read(self, start: int, length: int) -> Ids:
+        """The `length` tokens from `start` on."""
+        row: Ids = self.windows([start], length)[0]
+        return row
+
+    def _fill(self, start: int, out: Ids) -> None:
         """Fill `out` with the tokens from `start` on, over the seams between shards."""
         filled = 0
         shard = bisect_right(self._starts, start) - 1
@@ -60,7 +65,7 @@ class TokenText:
         """(len(starts), length): one window a row. Raises InputError at a token that the vocabulary does not have."""
         rows = np.empty((len(starts), length), dtype=np.int64)
         for row, start in zip(rows, map(int, starts), strict=True):
-            self._read(start, row)
+            self._fill(start, row)
         if rows.size and not 0 <= rows.min() <= rows.max() < self._vocab_size:
             wrong = int(rows[(rows < 0) | (rows >= self._vocab_size)][0])
             raise InputError(

@@ -1,13 +1,19 @@
-"""The decoder's products, feed-forward layers, attention and dropout in C, in float32 and by one thread of a CPU.
+"""The decoder's layers in C, in float32 and by one thread of a CPU.
 
-That is how each share of a batch is computed (`llmdata.train.replicas`). PyTorch's own are taken elsewhere: on a GPU,
-for products in bfloat16 and on Intel's processors, with several threads for each product, compiled, and where no C
-library was built or the processor has no AVX2. Results differ in the last bits. The loops are in `native/products.h`,
-`feed_forward.h`, `attention.h` and `dropout.h`; what they gain is in `benchmarks/README.md`.
+That is how each share of a batch is computed (`llmdata.train.replicas`). PyTorch's own operations are taken elsewhere:
+on a GPU, for products in bfloat16, with several threads for each product, compiled, and where no C library was built or
+the processor has no AVX2. Results differ in the last bits. The loops are what `native/train_v3.c` includes; what they
+gain is in `benchmarks/README.md`.
+
+Layers add the gradient of their weights to `weight.grad` themselves where there is one, as there is in training:
+autograd would make it first and add it then. So `torch.autograd.grad` finds none for such weights.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -24,21 +30,12 @@ WIDEST = 2048
 """Width of a feed-forward layer up to which a block of positions stays in cache between its two products."""
 ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")
 
+Norm = nn.LayerNorm | nn.RMSNorm
+
 
 def usable(x: Tensor) -> bool:
-    """Whether the C functions for products may work on `x`."""
-    plain = x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return plain and available(x) and not mkl_is_faster()
-
-
-@cache
-def mkl_is_faster() -> bool:
-    """Whether PyTorch's products are MKL's, on a processor of MKL's maker: there ours have four fifths of its speed.
-
-    By the processor's name and not by a race, which might end otherwise when a run goes on.
-    """
-    intel = native.function("processor_is_intel", "")
-    return torch.backends.mkl.is_available() and intel is not None and bool(intel())  # type: ignore[no-untyped-call]
+    """Whether layers and products of `x` may be computed here."""
+    return x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu") and available(x)
 
 
 def available(x: Tensor) -> bool:
@@ -67,13 +64,34 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     return y
 
 
-def feed_forward(up: nn.Linear, down: nn.Linear, x: Tensor, activation: str) -> Tensor | None:
-    """down(activation(up(x))) for one of ACTIVATIONS and layers without bias; None where that is not done in one."""
-    sizes = down.in_features, *up.weight.shape
-    fits = down.in_features <= WIDEST and not any(size % 16 for size in sizes)
-    if not fits or not torch.is_grad_enabled() or not usable(x):
+def feed_forward(
+    norm: Norm, up: nn.Linear, down: nn.Linear, x: Tensor, activation: str, dropout: float
+) -> Tensor | None:
+    """x + dropout(down(activation(up(norm(x))))), for one of ACTIVATIONS; None where that is not done in one."""
+    if down.in_features > WIDEST or not _in_one(x, norm, up, down):
         return None
-    y: Tensor = _FeedForward.apply(x, up.weight, down.weight, ACTIVATIONS.index(activation))  # type: ignore[no-untyped-call]
+    facts = ACTIVATIONS.index(activation), *_facts(norm)
+    y: Tensor = _FeedForward.apply(x, norm.weight, up.weight, down.weight, facts, dropout)  # type: ignore[no-untyped-call]
+    return y
+
+
+def attention_branch(
+    norm: Norm,
+    qkv: nn.Linear,
+    out: nn.Linear,
+    x: Tensor,
+    heads: int,
+    groups: int,
+    rope: Tensor | None,
+    first: Tensor | None,
+    dropout: float,
+) -> Tensor | None:
+    """x + dropout(out(attention(qkv(norm(x))))), as `attention` has it; None where that is not done in one."""
+    if not _in_one(x, norm, qkv, out):
+        return None
+    y: Tensor = _AttentionBranch.apply(  # type: ignore[no-untyped-call]
+        x, norm.weight, qkv.weight, out.weight, rope, first, heads, groups, _facts(norm), dropout
+    )
     return y
 
 
@@ -97,6 +115,23 @@ def attention(
     return y.to(qkv.dtype)
 
 
+def _in_one(x: Tensor, norm: Norm, *layers: nn.Linear) -> bool:
+    """Whether a branch of the stream `x` is computed in one: it has no biases."""
+    biases = [layer.bias for layer in (norm, *layers) if not isinstance(layer, nn.RMSNorm)]
+    return torch.is_grad_enabled() and usable(x) and all(bias is None for bias in biases)
+
+
+def _facts(norm: Norm) -> tuple[int, int]:
+    """Whether it is RMSNorm, and the bits of its epsilon."""
+    return int(isinstance(norm, nn.RMSNorm)), struct.unpack("<i", struct.pack("<f", norm.eps))[0]
+
+
+def _gathered(*weights: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
+    """What to add the gradients of `weights` to, and what of it is to be returned: those that they have not yet."""
+    made = [torch.zeros_like(weight) if weight.grad is None else None for weight in weights]
+    return [weight.grad if new is None else new for weight, new in zip(weights, made, strict=True)], made  # type: ignore[misc]
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -115,26 +150,67 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         d_y = grads[0].reshape(-1, weight.shape[0])
         d_x = product(d_y, weight).view_as(x) if ctx.needs_input_grad[0] else None
-        return d_x, product(d_y.t(), x.reshape(-1, weight.shape[1])), d_y.sum(0) if ctx.biased else None
+        (d_weight,), returned = _gathered(weight)
+        product(d_y.t(), x.reshape(-1, weight.shape[1]), d_weight, add=True)
+        return d_x, *returned, d_y.sum(0) if ctx.biased else None
 
 
 class _FeedForward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, activation: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, norm: Tensor, up: Tensor, down: Tensor, facts: tuple[int, ...], dropout: float
+    ) -> Tensor:
         x = x.contiguous()
         rows = x.numel() // x.shape[-1]
-        hidden, y = x.new_empty(rows, up.shape[0]), torch.empty_like(x)
-        ctx.sizes = rows, *down.shape, activation
-        _run("feed_forward", x, up, down, *ctx.sizes, hidden, y)
-        ctx.save_for_backward(x, up, down, hidden)
+        hidden, y = x.new_empty(rows, len(up)), torch.empty_like(x)
+        ctx.facts = rows, *down.shape, *facts, *_drawn(dropout)
+        _run("feed_forward", x, norm, up, down, *ctx.facts, hidden, y)
+        ctx.save_for_backward(x, norm, up, down, hidden)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, up, down, hidden = ctx.saved_tensors
-        made = [torch.empty_like(tensor) for tensor in (x, up, down)]
-        _run("feed_forward_backward", x, up, down, *ctx.sizes, hidden, grads[0].contiguous(), *made)
-        return *made, None
+        x, *weights, hidden = ctx.saved_tensors
+        d_x = torch.empty_like(x)
+        made, returned = _gathered(*weights)
+        _run("feed_forward_backward", x, *weights, *ctx.facts, hidden, grads[0].contiguous(), d_x, *made)
+        return d_x, *returned, None, None
+
+
+class _AttentionBranch(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        norm: Tensor,
+        qkv: Tensor,
+        out: Tensor,
+        rope: Tensor | None,
+        first: Tensor | None,
+        heads: int,
+        groups: int,
+        facts: tuple[int, ...],
+        dropout: float,
+    ) -> Tensor:
+        batch, length, channels = x.shape
+        width = out.shape[1] // heads
+        given = [None if tensor is None else tensor.contiguous() for tensor in (x, norm, qkv, out, rope, first)]
+        ctx.facts = batch, length, heads, groups, width, channels, *facts, *_drawn(dropout), _drawn(dropout)[1]
+        sizes = (batch, length, len(qkv)), (batch, length, heads * width), (batch, heads, length)
+        made = [x.new_empty(size) for size in sizes]
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        _run("attention_branch", *given, *ctx.facts, *made, y)
+        ctx.save_for_backward(*given, *made)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights, rope, first, qkv, attended, lse = ctx.saved_tensors
+        d_x = torch.empty_like(x)
+        made, returned = _gathered(*weights)
+        kept = qkv, attended, lse, grads[0].contiguous()
+        _run("attention_branch_backward", x, *weights, rope, first, *ctx.facts, *kept, d_x, *made)
+        return d_x, *returned, *[None] * 6
 
 
 class _Attention(torch.autograd.Function):
@@ -193,4 +269,27 @@ def _function(name: str, arguments: int) -> Callable[..., int] | None:
     """The function of that name for this processor; it takes numbers and addresses."""
     generation = native.function("processor_generation", "")
     found = generation() if generation else 0
-    return native.function(f"{name}_v{found}", "int " * arguments) if found else None
+    if not found:
+        return None
+    use_sgemm(found, mkl_is_faster())
+    return native.function(f"{name}_v{found}", "int " * arguments)
+
+
+def mkl_is_faster() -> bool:
+    """Whether PyTorch's products are MKL's, on a processor of MKL's maker: there ours have four fifths of its speed.
+
+    By the processor's name and not by a race, which might end otherwise when a run goes on.
+    """
+    intel = native.function("processor_is_intel", "")
+    return torch.backends.mkl.is_available() and intel is not None and bool(intel())  # type: ignore[no-untyped-call]
+
+
+def use_sgemm(generation: int, wanted: bool) -> bool:
+    """Let the functions for a generation of processors call the BLAS in PyTorch, or not; whether they do."""
+    use = native.function(f"use_sgemm_v{generation}", "int")
+    assert use is not None
+    torch_cpu = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
+    found = getattr(ctypes.CDLL(torch_cpu), "sgemm_", None) if wanted and os.path.exists(torch_cpu) else None
+    address = ctypes.cast(found, ctypes.c_void_p).value if found else 0
+    use(address or 0)
+    return bool(address)

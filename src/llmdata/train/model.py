@@ -95,16 +95,13 @@ class GeluMLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.activation, self.bias = config.activation, config.bias
+        self.activation = config.activation
         self.up = nn.Linear(config.width, config.ffn_width, bias=config.bias)
         self.out = nn.Linear(config.ffn_width, config.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = None if self.bias else kernels.feed_forward(self.up, self.out, x, self.activation)
-        if y is None:
-            approximate = "tanh" if self.activation == "gelu_tanh" else "none"
-            y = kernels.linear(self.out, F.gelu(kernels.linear(self.up, x), approximate=approximate))
-        return y
+        approximate = "tanh" if self.activation == "gelu_tanh" else "none"
+        return kernels.linear(self.out, F.gelu(kernels.linear(self.up, x), approximate=approximate))
 
 
 class SwiGLU(nn.Module):
@@ -112,16 +109,12 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.bias = config.bias
         self.gate_up = nn.Linear(config.width, 2 * config.ffn_width, bias=config.bias)
         self.out = nn.Linear(config.ffn_width, config.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = None if self.bias else kernels.feed_forward(self.gate_up, self.out, x, "swiglu")
-        if y is None:
-            gate, up = kernels.linear(self.gate_up, x).chunk(2, dim=-1)
-            y = kernels.linear(self.out, F.silu(gate) * up)
-        return y
+        gate, up = kernels.linear(self.gate_up, x).chunk(2, dim=-1)
+        return kernels.linear(self.out, F.silu(gate) * up)
 
 
 class Dropout(nn.Dropout):
@@ -141,13 +134,26 @@ class Block(nn.Module):
         self.mlp_norm = _norm(config)
         self.mlp = SwiGLU(config) if config.activation == "swiglu" else GeluMLP(config)
         self.drop = Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.activation, self.dropout = config.activation, config.dropout
 
     def forward(
         self, x: Tensor, rope: Tensor | None, mask: Mask | None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
-        x = x + self.drop(self.attention(self.attention_norm(x), rope, mask, cache, layer))
-        out: Tensor = x + self.drop(self.mlp(self.mlp_norm(x)))
+        done = None if cache or isinstance(mask, BlockMask) else self._attend_in_one(x, rope, mask)
+        x = x + self.drop(self.attention(self.attention_norm(x), rope, mask, cache, layer)) if done is None else done
+        done = self._feed_forward_in_one(x)
+        out: Tensor = x + self.drop(self.mlp(self.mlp_norm(x))) if done is None else done
         return out
+
+    def _attend_in_one(self, x: Tensor, rope: Tensor | None, first: Tensor | None) -> Tensor | None:
+        attention, dropout = self.attention, self.dropout if self.training else 0.0
+        layers = self.attention_norm, attention.qkv, attention.out
+        return kernels.attention_branch(*layers, x, attention.heads, attention.kv_heads, rope, first, dropout)
+
+    def _feed_forward_in_one(self, x: Tensor) -> Tensor | None:
+        up = self.mlp.gate_up if isinstance(self.mlp, SwiGLU) else self.mlp.up
+        dropout = self.dropout if self.training else 0.0
+        return kernels.feed_forward(self.mlp_norm, up, self.mlp.out, x, self.activation, dropout)
 
 
 class Decoder(nn.Module):
@@ -444,7 +450,7 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def _norm(config: ModelConfig) -> nn.Module:
+def _norm(config: ModelConfig) -> kernels.Norm:
     if config.norm == "rmsnorm":
         return nn.RMSNorm(config.width, eps=config.norm_eps)
     return nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias)

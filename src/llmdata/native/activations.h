@@ -1,7 +1,4 @@
-/* A feed-forward layer for one processor (train/kernels.py), on `products.h`: both products and what lies between them for
-   BLOCK positions at a time, which stay in the second cache. */
-
-#define CHUNK (4 * BLOCK) /* positions of which the weights' gradients are summed at a time */
+/* What lies between the two products of a feed-forward layer, for one processor (train/kernels.py). */
 
 enum activation { GELU, GELU_TANH, SWIGLU };
 
@@ -77,61 +74,3 @@ DEFINE_ACTIVATE(SWIGLU)
 static void (*const activate[])(const float *, ptrdiff_t, float *) = {activate_GELU, activate_GELU_TANH, activate_SWIGLU};
 static void (*const differentiate[])(const float *, const float *, ptrdiff_t, float *) = {
     differentiate_GELU, differentiate_GELU_TANH, differentiate_SWIGLU};
-
-/* y (rows, width) = activation(hidden) downᵀ, and hidden = x upᵀ, which the backward pass wants. All widths are multiples
-   of 16. Returns -1 if there is no memory. */
-ptrdiff_t NAMED(feed_forward)(const float *x, const float *up, const float *down, ptrdiff_t rows, ptrdiff_t width,
-                              ptrdiff_t inner, ptrdiff_t kind, float *hidden, float *y) {
-    ptrdiff_t wide = kind == SWIGLU ? 2 * inner : inner;
-    ptrdiff_t first = padded(wide, PANEL) * width, second = padded(width, PANEL) * inner;
-    float *up_packed = malloc((size_t)(first + second + BLOCK * inner) * sizeof *up_packed);
-    if (!up_packed)
-        return -1;
-    float *down_packed = up_packed + first, *out = down_packed + second;
-    pack(up, 1, width, width, wide, up_packed);
-    pack(down, 1, inner, inner, width, down_packed);
-    for (ptrdiff_t i = 0; i < rows; i += BLOCK, hidden += BLOCK * wide) {
-        ptrdiff_t high = rows - i < BLOCK ? rows - i : BLOCK;
-        multiply_packed(x + i * width, width, 1, up_packed, hidden, wide, high, wide, width, 0);
-        for (ptrdiff_t j = 0; j < high; j++)
-            activate[kind](hidden + j * wide, inner, out + j * inner);
-        multiply_packed(out, inner, 1, down_packed, y + i * width, width, high, width, inner, 0);
-    }
-    free(up_packed);
-    return 0;
-}
-
-/* The gradients of `x`, `up` and `down` from that of `y`. */
-ptrdiff_t NAMED(feed_forward_backward)(const float *x, const float *up, const float *down, ptrdiff_t rows,
-                                       ptrdiff_t width, ptrdiff_t inner, ptrdiff_t kind, const float *hidden,
-                                       const float *d_y, float *d_x, float *d_up, float *d_down) {
-    ptrdiff_t wide = kind == SWIGLU ? 2 * inner : inner;
-    ptrdiff_t first = padded(width, PANEL) * wide, second = padded(inner, PANEL) * width;
-    float *up_packed = malloc((size_t)(first + second + BLOCK * inner + CHUNK * (inner + wide)) * sizeof *up_packed);
-    if (!up_packed)
-        return -1;
-    float *down_packed = up_packed + first, *d_out = down_packed + second, *out = d_out + BLOCK * inner,
-          *d_hidden = out + CHUNK * inner;
-    pack(up, width, 1, wide, width, up_packed);
-    pack(down, inner, 1, width, inner, down_packed);
-    int failed = 0;
-    for (ptrdiff_t start = 0; start < rows; start += CHUNK) {
-        ptrdiff_t end = rows - start < CHUNK ? rows : start + CHUNK;
-        for (ptrdiff_t i = start; i < end; i += BLOCK) {
-            ptrdiff_t high = end - i < BLOCK ? end - i : BLOCK;
-            float *d_block = d_hidden + (i - start) * wide;
-            multiply_packed(d_y + i * width, width, 1, down_packed, d_out, inner, high, inner, width, 0);
-            for (ptrdiff_t j = 0; j < high; j++) {
-                activate[kind](hidden + (i + j) * wide, inner, out + (i - start + j) * inner);
-                differentiate[kind](hidden + (i + j) * wide, d_out + j * inner, inner, d_block + j * wide);
-            }
-            multiply_packed(d_block, wide, 1, up_packed, d_x + i * width, width, high, width, wide, 0);
-        }
-        failed |= NAMED(product)(d_y + start * width, 1, width, out, inner, 1, d_down, inner, width, inner, end - start,
-                                 start > 0) != 0;
-        failed |= NAMED(product)(d_hidden, 1, wide, x + start * width, width, 1, d_up, width, wide, width, end - start,
-                                 start > 0) != 0;
-    }
-    free(up_packed);
-    return -failed;
-}
