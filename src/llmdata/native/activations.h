@@ -26,8 +26,8 @@ INLINE float exponential(float exponent) {
 }
 
 /* Both kinds of GELU (arXiv 1606.08415) and SiLU are x times such a gate: the normal distribution up to x, what the tanh
-   form takes for it, and the logistic function. */
-INLINE float gate(float x, enum activation kind) {
+   form takes for it, and the logistic function. For the first also e to -x^2 / 2, of which its slope is made. */
+INLINE float gate(float x, enum activation kind, float *bell) {
     if (kind != GELU) {
         float u = kind == SWIGLU ? -x : -1.59576912f * (x + 0.044715f * x * x * x);
         return 1.0f / (1.0f + exponential(u > 88.0f ? 88.0f : u));
@@ -38,32 +38,36 @@ INLINE float gate(float x, enum activation kind) {
     sum = sum * t + 1.421413741f;
     sum = sum * t - 0.284496736f;
     sum = sum * t + 0.254829592f;
-    float rest = 0.5f * sum * t * exponential(-z * z);
+    *bell = exponential(-0.5f * x * x);
+    float rest = 0.5f * sum * t * *bell;
     return x < 0 ? rest : 1.0f - rest;
 }
 
 /* The derivative of x times its gate `g`. */
-INLINE float slope(float x, float g, enum activation kind) {
+INLINE float slope(float x, float g, float bell, enum activation kind) {
     if (kind == GELU)
-        return g + x * 0.39894228f * exponential(-0.5f * x * x);
+        return g + x * 0.39894228f * bell;
     float inner = kind == SWIGLU ? 1.0f : 1.59576912f * (1.0f + 3 * 0.044715f * x * x);
     return g * (1.0f + x * (1.0f - g) * inner);
 }
 
-/* What a position gives to the second product, of what the first gave: `inner` numbers, and as many again for SwiGLU. */
+/* What a position gives to the second product, of what the first gave: `inner` numbers, and as many again for SwiGLU; and
+   the same once more with the gradient of `hidden` from that of it. */
 #define DEFINE_ACTIVATE(KIND)                                                                                       \
     static void activate_##KIND(const float *restrict hidden, ptrdiff_t inner, float *restrict out) {               \
-        for (ptrdiff_t i = 0; i < inner; i++)                                                                       \
-            out[i] = KIND == SWIGLU ? hidden[i] * gate(hidden[i], SWIGLU) * hidden[inner + i]                       \
-                                    : hidden[i] * gate(hidden[i], KIND);                                            \
+        for (ptrdiff_t i = 0; i < inner; i++) {                                                                     \
+            float x = hidden[i], bell, y = x * gate(x, KIND, &bell);                                                \
+            out[i] = KIND == SWIGLU ? y * hidden[inner + i] : y;                                                    \
+        }                                                                                                           \
     }                                                                                                               \
     static void differentiate_##KIND(const float *restrict hidden, const float *restrict d_out, ptrdiff_t inner,    \
-                                     float *restrict d_hidden) {                                                    \
+                                     float *restrict out, float *restrict d_hidden) {                               \
         for (ptrdiff_t i = 0; i < inner; i++) {                                                                     \
-            float x = hidden[i], g = gate(x, KIND);                                                                 \
+            float x = hidden[i], bell = 0, g = gate(x, KIND, &bell), other = KIND == SWIGLU ? hidden[inner + i] : 1; \
+            out[i] = x * g * other;                                                                                 \
+            d_hidden[i] = d_out[i] * slope(x, g, bell, KIND) * other;                                               \
             if (KIND == SWIGLU)                                                                                     \
                 d_hidden[inner + i] = d_out[i] * x * g;                                                             \
-            d_hidden[i] = d_out[i] * slope(x, g, KIND) * (KIND == SWIGLU ? hidden[inner + i] : 1.0f);               \
         }                                                                                                           \
     }
 
@@ -72,5 +76,5 @@ DEFINE_ACTIVATE(GELU_TANH)
 DEFINE_ACTIVATE(SWIGLU)
 
 static void (*const activate[])(const float *, ptrdiff_t, float *) = {activate_GELU, activate_GELU_TANH, activate_SWIGLU};
-static void (*const differentiate[])(const float *, const float *, ptrdiff_t, float *) = {
+static void (*const differentiate[])(const float *, const float *, ptrdiff_t, float *, float *) = {
     differentiate_GELU, differentiate_GELU_TANH, differentiate_SWIGLU};

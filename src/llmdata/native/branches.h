@@ -151,11 +151,9 @@ ptrdiff_t NAMED(feed_forward_backward)(const float *x, const float *norm_weight,
             ptrdiff_t high = count - i < block ? count - i : block, at = (start + i) * width;
             normalise(&norm, x + at, high, normal + i * width, moments);
             through(&to_out, d_left + i * width, d_out, high);
-            for (ptrdiff_t j = 0; j < high; j++) {
-                const float *row = hidden + (start + i + j) * wide;
-                activate[kind](row, inner, out + (i + j) * inner);
-                differentiate[kind](row, d_out + j * inner, inner, d_hidden + (i + j) * wide);
-            }
+            for (ptrdiff_t j = 0; j < high; j++)
+                differentiate[kind](hidden + (start + i + j) * wide, d_out + j * inner, inner, out + (i + j) * inner,
+                                    d_hidden + (i + j) * wide);
             through(&to_normal, d_hidden + i * wide, d_normal, high);
             normalise_backward(&norm, x + at, moments, d_normal, d_y + at, high, d_x + at, d_norm);
         }
