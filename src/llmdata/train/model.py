@@ -139,7 +139,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, rope: Tensor | None, mask: Mask | None, cache: Cache | None = None, layer: int = 0
     ) -> Tensor:
-        done = None if cache or isinstance(mask, BlockMask) else self._attend_in_one(x, rope, mask)
+        done = None if cache is not None or isinstance(mask, BlockMask) else self._attend_in_one(x, rope, mask)
         x = x + self.drop(self.attention(self.attention_norm(x), rope, mask, cache, layer)) if done is None else done
         done = self._feed_forward_in_one(x)
         out: Tensor = x + self.drop(self.mlp(self.mlp_norm(x))) if done is None else done
