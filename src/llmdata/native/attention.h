@@ -42,15 +42,7 @@ INLINE void store_row(const Shape *s, const float *in, ptrdiff_t position, float
 }
 
 INLINE float dot(const float *a, const float *b, ptrdiff_t count) {
-    float part[LANES] = {0}, sum = 0;
-    ptrdiff_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        for (int l = 0; l < LANES; l++)
-            part[l] += a[i + l] * b[i + l];
-    for (; i < count; i++)
-        sum += a[i] * b[i];
-    for (int l = 0; l < LANES; l++)
-        sum += part[l];
+    SUM(sum, count, a[i] * b[i])
     return sum;
 }
 

@@ -10,23 +10,6 @@
 static ptrdiff_t block_size(ptrdiff_t rows) { return !sgemm ? BLOCK : rows < MOST ? rows : MOST; }
 static ptrdiff_t chunk_size(ptrdiff_t rows) { return !sgemm ? 4 * BLOCK : rows < MOST ? rows : MOST; }
 
-/* The sum of TERM for each `i` below COUNT. */
-#define SUM(RESULT, COUNT, TERM)                                                                                    \
-    float RESULT = 0;                                                                                               \
-    {                                                                                                               \
-        float part[LANES] = {0};                                                                                    \
-        ptrdiff_t start = 0;                                                                                        \
-        for (; start + LANES <= (COUNT); start += LANES)                                                            \
-            for (int l = 0; l < LANES; l++) {                                                                       \
-                ptrdiff_t i = start + l;                                                                            \
-                part[l] += (TERM);                                                                                  \
-            }                                                                                                       \
-        for (ptrdiff_t i = start; i < (COUNT); i++)                                                                 \
-            RESULT += (TERM);                                                                                       \
-        for (int l = 0; l < LANES; l++)                                                                             \
-            RESULT += part[l];                                                                                      \
-    }
-
 /* LayerNorm without bias (arXiv 1607.06450), or RMSNorm (1910.07467), which takes the mean for 0. */
 typedef struct {
     const float *weight;

@@ -15,6 +15,23 @@
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float))));
 
+/* The sum of TERM for each `i` below COUNT. */
+#define SUM(RESULT, COUNT, TERM)                                                                                    \
+    float RESULT = 0;                                                                                               \
+    {                                                                                                               \
+        float part[LANES] = {0};                                                                                    \
+        ptrdiff_t start = 0;                                                                                        \
+        for (; start + LANES <= (COUNT); start += LANES)                                                            \
+            for (int l = 0; l < LANES; l++) {                                                                       \
+                ptrdiff_t i = start + l;                                                                            \
+                part[l] += (TERM);                                                                                  \
+            }                                                                                                       \
+        for (ptrdiff_t i = start; i < (COUNT); i++)                                                                 \
+            RESULT += (TERM);                                                                                       \
+        for (int l = 0; l < LANES; l++)                                                                             \
+            RESULT += part[l];                                                                                      \
+    }
+
 /* c (rows, 2 registers or 1) = a b, or c + a b: element (i, k) of `a` is at i * row + k * term. */
 #define DEFINE_TILE(NAME, HEIGHT, WIDTH)                                                                            \
     static void NAME(const float *a, ptrdiff_t row, ptrdiff_t term, const float *b, ptrdiff_t b_row, float *c,      \
