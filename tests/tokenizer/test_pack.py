@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from llmdata.document import Document
 from llmdata.engine.session import Session, Stop
+from llmdata.engine.share import Again, Share
 from llmdata.errors import ChangedError, ConfigError, InputError, StoppedEarly
 from llmdata.storage.encoding import load_encoding
 from llmdata.storage.manifest import manifests
@@ -25,6 +26,7 @@ from llmdata.storage.place import Place
 from llmdata.storage.token_index import load_index, open_shard, verify_shards
 from llmdata.storage.token_shards import open_tokens
 from llmdata.tokenizer import TokenizeConfig, TokenizeResult, tokenize
+from llmdata.tokenizer.encode import ENCODED
 from tests.tokenizer.corpus import documents, pairs_vocabulary, texts, write_corpus
 
 TEXT = {doc.id: doc.text for doc in documents(300)}
@@ -300,6 +302,45 @@ def test_half_written_and_damaged_leftovers_are_made_again(
     (out / "train-00000.bin").write_bytes(b"from nowhere")
     run(corpus, tokenizers["bpe"], out)
     assert data_files(out) == data_files(tmp_path / "whole")
+
+
+def test_who_shares_a_run_leaves_alone_what_others_are_writing(
+    corpus: Place, tokenizers: dict[str, Place], tmp_path: Path
+) -> None:
+    workdir, out = Place.of(tmp_path), tmp_path / "t"
+    run(corpus, tokenizers["bpe"], tmp_path / "whole")
+    in_hand = [out / "tokenizer/tokenizer.json.other-7.partial", out / ".llmdata/state.json.other-7.partial"]
+    left_behind = [out / "train-00000.bin.dead-7.partial", out / ENCODED / "00000.tokens.dead-7.partial"]
+    for path in [*in_hand, *left_behind]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    with contextlib.closing(Share(workdir, 0, 1, "wait")) as share:
+        session, config = Session(share=share), TokenizeConfig(task_bytes=10_000)
+        for _ in range(2):  # behind each of the two lists, all is looked at again
+            with pytest.raises(Again):
+                tokenize([corpus], tokenizers["bpe"], Place.of(out), config, session)
+        assert tokenize([corpus], tokenizers["bpe"], Place.of(out), config, session).fresh
+        assert not tokenize([corpus], tokenizers["bpe"], Place.of(out), config, session).fresh
+    assert [path.exists() for path in in_hand + left_behind] == [True, True, False, False]
+    (made,) = manifests(Place.of(out))
+    assert not [output.path for output in made.outputs if "partial" in output.path]
+    in_hand[0].unlink()
+    assert data_files(out) == data_files(tmp_path / "whole")
+
+
+def test_a_finished_folder_that_was_damaged_is_made_again_by_those_who_share_a_run(
+    corpus: Place, tokenizers: dict[str, Place], tmp_path: Path
+) -> None:
+    run(corpus, tokenizers["bpe"], tmp_path / "whole")
+    run(corpus, tokenizers["bpe"], tmp_path / "t")
+    (tmp_path / "t/train-00000.bin").unlink()
+    with contextlib.closing(Share(Place.of(tmp_path), 0, 1, "wait")) as share:
+        session, config = Session(share=share), TokenizeConfig(task_bytes=10_000)
+        for _ in range(2):
+            with pytest.raises(Again):
+                tokenize([corpus], tokenizers["bpe"], Place.of(tmp_path / "t"), config, session)
+        assert tokenize([corpus], tokenizers["bpe"], Place.of(tmp_path / "t"), config, session).fresh
+    assert data_files(tmp_path / "t") == data_files(tmp_path / "whole")
 
 
 def test_what_cannot_be_read_is_counted_and_kept(tokenizers: dict[str, Place], tmp_path: Path) -> None:

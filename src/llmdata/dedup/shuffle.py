@@ -102,7 +102,7 @@ def shuffle_folder(run: Place, stage: str) -> Place:
     """Where a finished run keeps keys and drops of a shuffle; raises ConfigError if it does not."""
     clean = clean_folder(run)
     folder = clean / "dedup" / stage
-    if not (folder / "keys").is_dir() or not (manifest.stamp_of(clean) or {}).get("finished"):
+    if not (folder / "keys").is_dir() or not manifest.is_over(clean):
         raise ConfigError(
             f"{stage}.against: {run} holds no keys of a finished {stage} (with `keep: final` they are removed)"
         )

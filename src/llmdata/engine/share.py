@@ -125,15 +125,19 @@ def run_list(
     work: Callable[[list[T], int], None],
     session: Session,
     stage: str,
+    over: Callable[[], bool] = lambda: False,
 ) -> list[M]:
     """Do what is not done of a list: all of it, or this process's share. Returns what `finished` says of every task.
 
     `work` gets the tasks to do, never none, and the number of those that were done before. In a shared run it ends with
-    Again or ShareDone unless all had been done before.
+    Again or ShareDone unless all had been done before. `over` says whether all that the list is for is done.
     """
     done = {task.id: found for task in tasks if (found := finished(task)) is not None}
     left = [task for task in tasks if task.id not in done]
     share = session.share
+    # Another process may have come to the end since this one began to look, and removed what nobody needs any more.
+    if share and left and not share.held and over():
+        raise Again
     todo = share.begin(stage, left) if share and left else left
     if todo:
         work(todo, len(done))

@@ -70,13 +70,13 @@ def run_clean(
         session.progress.note(f"clean: {'; '.join(changes)}: doing {', '.join(_touched(before['state'], state))} anew")
     chain = passes(config.stages, config.keep == "all")
     times = (before or {}).get("times", {})
-    joins = session.share is not None and before is not None and before.get("state") == state
     if session.share is None:  # who shares a run sees others' work in hand
         _remove_leftovers(out, chain)
-    if before and before.get("state") == state and before.get("finished") and _is_whole(out, chain[-1], before):
-        _prune(out, before["pruned"])
-        return CleanResult(_funnel(out, config), before["tasks"], time.monotonic() - began, fresh=False)
-    if not joins:
+    begun = before if before and before.get("state") == state else None
+    if begun and begun.get("finished") and _is_whole(out, chain[-1], begun):
+        _prune(out, begun["pruned"])
+        return CleanResult(_funnel(out, config), begun["tasks"], time.monotonic() - began, fresh=False)
+    if session.share is None or not begun or begun.get("finished"):  # finished, and damaged since
         (out / FUNNEL).remove()
         stamp = {"state": state, "finished": False, "passes": [step.folder for step in chain], "times": times}
         manifest.save_stamp(out, "clean", stamp)
@@ -324,7 +324,10 @@ def _run_pass(
             preload=preload.clean(config.stages),
         )
 
-    return run_list(tasks, lambda task: manifest.finished(out, task.id, task.fingerprint), work, session, stage)
+    def finished(task: PassTask) -> Manifest | None:
+        return manifest.finished(out, task.id, task.fingerprint)
+
+    return run_list(tasks, finished, work, session, stage, over=lambda: manifest.is_over(out))
 
 
 def _facts(result: dict[str, Any]) -> dict[str, int]:

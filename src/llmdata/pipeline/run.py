@@ -16,7 +16,7 @@ from llmdata.pipeline.clean import PassPlan, plan_clean, run_clean
 from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.pipeline.recipe import Recipe
 from llmdata.storage.lock import locked
-from llmdata.storage.manifest import find, stamp_of
+from llmdata.storage.manifest import find, is_over, stamp_of
 from llmdata.storage.place import Place
 
 Stage = Literal["crawl", "clean", "tokenizer", "tokenize", "train"]
@@ -111,7 +111,7 @@ def run(
 def _check_shared(recipe: Recipe, workdir: Place, rerun: bool) -> None:
     if rerun:
         raise ConfigError("--rerun: clear a run with one process, then share it")
-    if recipe.crawl is not None and not (stamp_of(workdir / "crawl") or {}).get("finished"):
+    if recipe.crawl is not None and not is_over(workdir / "crawl"):
         raise ConfigError("a crawl is the work of one process: finish it first (--until crawl, without --rank)")
 
 

@@ -147,3 +147,8 @@ def stamp_of(folder: Place) -> dict[str, Any] | None:
     if not isinstance(state, dict) or not isinstance(state.get("state", {}), dict):
         raise InputError(f"{path}: damaged. Remove {folder}, and the same command makes it anew.")
     return state
+
+
+def is_over(folder: Place) -> bool:
+    """Whether the stage in `folder` says that it is finished."""
+    return bool((stamp_of(folder) or {}).get("finished"))

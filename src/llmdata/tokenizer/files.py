@@ -54,14 +54,16 @@ def save_encoding(encoding: Encoding, folder: Place, facts: Mapping[str, Any]) -
     return sorted(names)
 
 
-def keep_encoding(encoding: Encoding, source: Place | str, folder: Place) -> None:
-    """Put what is needed to load `encoding` into `folder`: the files of the folder `source`, or made from a name."""
+def keep_encoding(encoding: Encoding, source: Place | str, folder: Place) -> list[str]:
+    """Put what is needed to load `encoding` into `folder`: the files of the folder `source`, or made from a name.
+
+    Returns their names.
+    """
     origin = Place.of(source)
     files = [origin / name for name in FILES if origin.is_dir() and (origin / name).exists()]
     for file in files:
         (folder / file.name).write_bytes(file.read_bytes())
-    if not files:
-        save_encoding(encoding, folder, {})
+    return sorted(file.name for file in files) or save_encoding(encoding, folder, {})
 
 
 def bpe_json(encoding: BpeEncoding) -> bytes:

@@ -99,20 +99,20 @@ def tokenize(
             raise ChangedError(f"{out}: {changes}. Give --rerun to make the tokens anew, or choose another folder.")
         _clear(out)
     elif before and before.get("finished") and _is_whole(out, state):
-        _remove_partials(out)
+        _remove_partials(out, session)
         _remove_encoded(out)
         return TokenizeResult(load_index(out), before["rejected"], time.monotonic() - began, fresh=False)
     if session.share is None:  # who shares a run sees others' work in hand
-        _remove_partials(out)
-    if session.share is None or before is None:
+        _remove_partials(out, session)
+    if session.share is None or before is None or before.get("finished"):  # finished, and damaged since
         manifest.save_stamp(out, STAGE, {"state": state, "finished": False})
-    keep_encoding(encoding, tokenizer, out / TOKENIZER)
+    kept = keep_encoding(encoding, tokenizer, out / TOKENIZER)
     encoding.release()
     encoded = _encode(pieces, val_pieces, out, config, encoding, session)
     index = _assemble(encoded, out, config, encoding, session)
     rejected = sum(sum(made.counts[STAGE]["rejected"].values()) for made in encoded)
-    _remove_partials(out)  # of workers that died on the way
-    _finish(out, index, encoded, state, rejected)
+    _remove_partials(out, session)  # of workers that died on the way
+    _finish(out, index, [f"{TOKENIZER}/{name}" for name in kept], encoded, state, rejected)
     if config.validation.by != "none" and not index.splits["val"].documents:
         session.progress.note(f"{STAGE}: no document fell into validation; give val a larger share (--val)")
     return TokenizeResult(index, rejected, time.monotonic() - began, fresh=True)
@@ -290,7 +290,10 @@ def _run(
         jobs = [Task(task.id, task) for task in todo]
         run_tasks(jobs, function, session, stage=stage, state=out, facts=facts, preload=PRELOAD)
 
-    return run_list(tasks, lambda task: manifest.finished(out, task.id, task.fingerprint), work, session, stage)
+    def finished(task: Any) -> Manifest | None:
+        return manifest.finished(out, task.id, task.fingerprint)
+
+    return run_list(tasks, finished, work, session, stage, over=lambda: manifest.is_over(out))
 
 
 def _is_whole(out: Place, state: dict[str, Any]) -> bool:
@@ -303,7 +306,14 @@ def _is_whole(out: Place, state: dict[str, Any]) -> bool:
     return all((out / path).exists() and (out / path).size() == size for path, size in files)
 
 
-def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: dict[str, Any], rejected: int) -> None:
+def _finish(
+    out: Place,
+    index: TokenIndex,
+    tokenizer: Sequence[str],
+    encoded: Sequence[Manifest],
+    state: dict[str, Any],
+    rejected: int,
+) -> None:
     """The index, one manifest for the whole in place of the tasks', the stamp; then the encoded pieces may go."""
     index.save(out)
     reasons: dict[str, int] = {}
@@ -312,8 +322,7 @@ def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: d
             reasons[reason] = reasons.get(reason, 0) + count
     kept = sum(made.counts[STAGE]["kept"] for made in encoded)
     counts = {STAGE: {"in": kept + rejected, "kept": kept, "rejected": dict(sorted(reasons.items()))}}
-    outputs = [manifest.output_of(out, INDEX, 0)]
-    outputs += [manifest.output_of(out, f"{TOKENIZER}/{file.name}", 0) for file in (out / TOKENIZER).children()]
+    outputs = [manifest.output_of(out, path, 0) for path in (INDEX, *tokenizer)]
     outputs += [output for made in encoded for output in made.outputs if not output.path.startswith(f"{ENCODED}/")]
     cost = {name: sum(made.cost[name] for made in encoded) for name in ("seconds", "cpu_seconds")}
     cost["peak_memory"] = max(made.cost["peak_memory"] for made in encoded)
@@ -323,16 +332,11 @@ def _finish(out: Place, index: TokenIndex, encoded: Sequence[Manifest], state: d
     _remove_encoded(out)
 
 
-def _remove_partials(out: Place) -> None:
-    for folder in (
-        out,
-        out / TOKENIZER,
-        out / ENCODED,
-        out / "rejected",
-        out / COUNTED,
-        out / PRIVATE,
-        out / PRIVATE / "tasks",
-    ):
+def _remove_partials(out: Place, session: Session) -> None:
+    for folder in (out, out / ENCODED, out / "rejected", out / COUNTED, out / PRIVATE / "tasks"):
+        remove_partials(folder)
+    # Here every process of a shared run writes, whenever it looks what is left to do: another may be at it now.
+    for folder in (out / TOKENIZER, out / PRIVATE) if session.share is None else ():
         remove_partials(folder)
 
 
