@@ -15,6 +15,9 @@ from tests.e2e.corpus import write_warc
 
 Llmdata = Callable[..., "subprocess.CompletedProcess[str]"]
 
+PATIENCE = 600
+"""Seconds that no command takes, however busy the machine: who has not ended by then hangs."""
+
 RECIPE = """\
 name: tiny
 clean:
@@ -56,7 +59,7 @@ def llmdata(tmp_path: Path) -> Llmdata:
             text=True,
             cwd=tmp_path,
             env=environment(**extra),
-            timeout=240,
+            timeout=PATIENCE,
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
@@ -89,7 +92,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
     """The folder of a run of that recipe that nothing disturbed."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
     subprocess.run(
-        command("run", recipe, "--workdir", workdir, "--workers", "2"), check=True, env=environment(), timeout=240
+        command("run", recipe, "--workdir", workdir, "--workers", "2"), check=True, env=environment(), timeout=PATIENCE
     )
     return workdir
 

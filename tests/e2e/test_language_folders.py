@@ -16,7 +16,7 @@ from llmdata.pipeline.clean_config import CleanConfig
 from llmdata.pipeline.task import language_folder
 from llmdata.storage.parquet import read_documents
 from llmdata.storage.place import Place
-from tests.e2e.conftest import Llmdata, command, data_files, environment
+from tests.e2e.conftest import PATIENCE, Llmdata, command, data_files, environment
 from tests.e2e.corpus import prose
 from tests.e2e.test_run import kill_and_resume
 
@@ -195,7 +195,7 @@ def test_ranks_make_the_same_folders(recipe: Path, tmp_path: Path, llmdata: Llmd
     second.communicate()
     again = start(1)
     for rank in (first, again):
-        said = rank.communicate(timeout=240)[1]
+        said = rank.communicate(timeout=PATIENCE)[1]
         assert rank.returncode == 0, said
     assert data_files(tmp_path / "run") == data_files(tmp_path / "whole")
     llmdata("inspect", tmp_path / "run/clean", "--verify")

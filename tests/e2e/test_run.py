@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Llmdata, command, data_files, environment, losses
+from tests.e2e.conftest import PATIENCE, Llmdata, command, data_files, environment, losses
 
 
 def kill_and_resume(recipe: Path, workdir: Path, seed: int, kills: int) -> None:
@@ -31,7 +31,7 @@ def kill_and_resume(recipe: Path, workdir: Path, seed: int, kills: int) -> None:
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills -= 1
-    subprocess.run(start, env=environment(), check=True, timeout=240)
+    subprocess.run(start, env=environment(), check=True, timeout=PATIENCE)
 
 
 def assert_same(run: Path, undisturbed: Path) -> None:
@@ -116,7 +116,7 @@ def test_sigterm_stops_with_75_and_the_run_goes_on(recipe: Path, undisturbed: Pa
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 75, stderr
     assert "goes on" in stderr
-    subprocess.run(start, env=environment(), check=True, timeout=240)
+    subprocess.run(start, env=environment(), check=True, timeout=PATIENCE)
     assert_same(tmp_path / "run", undisturbed)
 
 

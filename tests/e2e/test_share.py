@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Llmdata, command, data_files, environment, losses
+from tests.e2e.conftest import PATIENCE, Llmdata, command, data_files, environment, losses
 
 
 def assert_same(run: Path, undisturbed: Path) -> None:
@@ -31,7 +31,7 @@ def start(recipe: Path, run: Path, rank: int, size: int, *options: str) -> subpr
 
 def ended(*processes: subprocess.Popen[str]) -> list[str]:
     """What they said on stderr until they ended well; of one that did not, its last words are the message."""
-    said = [process.communicate(timeout=240)[1] for process in processes]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in processes]
     for process, text in zip(processes, said, strict=True):
         assert process.returncode == 0, text[-4000:]
     return said
@@ -49,7 +49,7 @@ def test_whoever_finishes_last_goes_on_also_after_a_kill(recipe: Path, undisturb
     assert not (tmp_path / "run/clean/final").exists()
 
     again = start(recipe, tmp_path / "run", 2, 3)
-    assert "train: done" in again.communicate(timeout=240)[1]
+    assert "train: done" in again.communicate(timeout=PATIENCE)[1]
     assert_same(tmp_path / "run", undisturbed)
 
 
