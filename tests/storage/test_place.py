@@ -44,6 +44,8 @@ def test_files_are_written_read_listed_and_removed(folder: Place) -> None:
     assert (folder / "a.txt").read_bytes() == b"one"
     assert (folder / "sub").is_dir()
     assert (folder / "sub" / "c.txt").size() == 5
+    sizes = {"a.txt": 3, "sub/c.txt": 4, "nowhere": 0, "a.txt/b": 3}
+    assert [name for name, size in sizes.items() if (folder / name).has_size(size)] == ["a.txt"]
     (folder / "sub").remove()
     (folder / "sub").remove()
     assert not (folder / "sub" / "c.txt").exists()

@@ -65,8 +65,7 @@ def finished(folder: Place, task: str, fingerprint: str) -> Manifest | None:
 
 def is_whole(folder: Place, output: Output) -> bool:
     """Whether a file is there with its size; its bytes are `llmdata inspect --verify`'s business."""
-    place = folder / output.path
-    return place.exists() and place.size() == output.bytes
+    return (folder / output.path).has_size(output.bytes)
 
 
 def manifests(folder: Place) -> Iterator[Manifest]:

@@ -107,6 +107,13 @@ class Place:
     def size(self) -> int:
         return os.path.getsize(self.path) if self.fs is None else int(self._ask("size"))
 
+    def has_size(self, size: int) -> bool:
+        """Whether this is a file of so many bytes; False if it is not there, or not any more."""
+        try:
+            return self.size() == size
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def _ask(self, method: str, *args: Any, **options: Any) -> Any:
         with objects.errors(self):
             return getattr(self.fs, method)(self.path, *args, **options)
@@ -134,7 +141,10 @@ class Place:
         from fnmatch import fnmatch
 
         if self.fs is None:
-            names = os.listdir(self.path) if os.path.isdir(self.path) else []
+            try:
+                names = os.listdir(self.path)
+            except (FileNotFoundError, NotADirectoryError):
+                names = []
         else:
             self.fs.invalidate_cache(self.path)
             listed = self._ask("ls", detail=False) if self.is_dir() else []

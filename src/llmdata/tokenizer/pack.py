@@ -303,7 +303,7 @@ def _is_whole(out: Place, state: dict[str, Any]) -> bool:
     index = load_index(out)
     files = [(file.path, file.bytes) for split in index.splits.values() for file in split.shards]
     files += [(file.path, file.bytes) for file in (*index.beside, *index.documents)]
-    return all((out / path).exists() and (out / path).size() == size for path, size in files)
+    return all((out / path).has_size(size) for path, size in files)
 
 
 def _finish(
